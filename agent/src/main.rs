@@ -1,0 +1,2 @@
+//! The program `sekisho`.
+fn main() {}
