@@ -1,1 +1,8 @@
-//! Everything that decides.
+//! Everything in sekisho that decides: no tokio, kube, aya, prometheus, clock, file or socket.
+//!
+//! Bytes from the rings go through a [`decode::Decoder`] and come out as [`input::Input`]s that hold no secret; one
+//! [`engine::Engine`] owns all state, takes inputs and appends [`output::Output`]s. Time is an argument everywhere.
+
+pub mod input;
+pub mod output;
+pub mod time;

@@ -1,0 +1,287 @@
+//! What the Engine says: rows for people and programs. The JSON form is the documented one, schema `sekisho/1`.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::input::{Category, GapCause, ImdsVersion, MetadataOutcome, Method};
+use crate::time::WallNs;
+
+/// One thing that the Engine says.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// A folded row of connections.
+    Flow(Box<FlowRow>),
+    /// A metadata request.
+    Metadata(Box<MetadataRow>),
+    /// A process started a program.
+    Process(Box<ProcessRow>),
+    /// A span of time that is not covered.
+    Gap(GapRow),
+}
+
+/// Who did it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Who {
+    /// Pod, container or unit.
+    #[serde(flatten)]
+    pub identity: Arc<Identity>,
+    /// The process, when known.
+    pub process: Option<Arc<ProcessView>>,
+}
+
+/// What a cgroup belongs to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub struct Identity {
+    /// `pod`, `container` (outside Kubernetes), `host` (a process outside any container) or `unknown`.
+    pub attribution: AttributionKind,
+    /// Why it is unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<&'static str>,
+    /// Namespace; empty when not known.
+    pub namespace: String,
+    /// Pod name; empty when not known or no pod.
+    pub pod: String,
+    /// Pod UID as the cgroup path tells it; empty when no pod.
+    pub uid: String,
+    /// Container id (or name, once known); empty on the host.
+    pub container: String,
+    /// Owner of the pod; in standalone mode the unit or the container.
+    pub workload: String,
+}
+
+/// See [`Identity::attribution`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AttributionKind {
+    /// A container of a pod.
+    Pod,
+    /// A container outside Kubernetes.
+    Container,
+    /// A process outside any container.
+    Host,
+    /// Cannot tell.
+    #[default]
+    Unknown,
+}
+
+/// A process as rows show it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct ProcessView {
+    /// Process id in the initial pid namespace.
+    pub pid: u32,
+    /// Path as given to `execve` (or as /proc shows it for processes older than the agent); `None` when not known.
+    pub exe: Option<String>,
+    /// Path behind `/proc/PID/exe`: absolute, links resolved, for a script the interpreter. `None` when it was gone too soon.
+    pub exe_resolved: Option<String>,
+    /// The name it gave itself.
+    pub comm: String,
+    /// Arguments, redacted; absent unless switched on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
+    /// Parent first.
+    pub ancestors: Vec<Ancestor>,
+    /// How the process was tied to the socket.
+    pub by: By,
+}
+
+/// An ancestor of a process.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Ancestor {
+    /// Process id.
+    pub pid: u32,
+    /// The name it gave itself.
+    pub comm: String,
+    /// Path of its program, when known.
+    pub exe: Option<String>,
+}
+
+/// How a process was tied to a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum By {
+    /// It called connect.
+    Connect,
+    /// It closed the socket, or shut it down.
+    Close,
+    /// It called listen (in a prefork server the parent).
+    Listen,
+    /// It sent the (first) datagram or request.
+    Send,
+    /// It is the subject of the row itself.
+    Exec,
+}
+
+/// A span of wall time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Window {
+    /// First moment.
+    pub start: WallNs,
+    /// Last moment.
+    pub end: WallNs,
+}
+
+/// An address of this node or pod.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Local {
+    /// Address.
+    pub ip: String,
+}
+
+/// The other end.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Peer {
+    /// Address; `None` in rows that merge many peers.
+    pub ip: Option<String>,
+    /// Bounded class.
+    pub class: PeerClass,
+    /// DNS name, when known.
+    pub name: Option<String>,
+    /// Namespace of a peer pod on this node.
+    pub namespace: Option<String>,
+    /// Name of a peer pod, or container or unit, on this node.
+    pub pod: Option<String>,
+}
+
+/// Kind of peer; a wrong class is worse than `unknown`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PeerClass {
+    /// EC2 instance metadata.
+    Imds,
+    /// EKS Pod Identity agent.
+    PodIdentity,
+    /// The Kubernetes API.
+    KubeApi,
+    /// An address of this node, loopback included.
+    NodeLocal,
+    /// A pod of this cluster.
+    ClusterPod,
+    /// A Kubernetes service address.
+    Service,
+    /// Inside the VPC's CIDRs.
+    Vpc,
+    /// A published address of an AWS service.
+    AwsService,
+    /// A public address that is nothing of the above.
+    Internet,
+    /// Cannot tell.
+    #[default]
+    Unknown,
+}
+
+/// `tcp` or `udp`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+/// A folded row of connections: one per container, executable, direction, local address, peer address, service port,
+/// protocol and outcome, every ten seconds.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct FlowRow {
+    /// Who.
+    #[serde(flatten)]
+    pub who: Who,
+    /// The fold.
+    pub window: Window,
+    /// `outbound`, `inbound` or `unknown` (a socket older than the agent).
+    pub direction: &'static str,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// This end.
+    pub local: Local,
+    /// The other end.
+    pub peer: Peer,
+    /// The listening side's port; `None` when the direction is unknown or the row merges many.
+    pub service_port: Option<u16>,
+    /// How the connections ended; `None` in rows of connections that are still open.
+    pub outcome: Option<&'static str>,
+    /// Connections that ended in this fold with this outcome.
+    pub connections: u64,
+    /// Connections open at the end of the fold.
+    pub open: u64,
+    /// Distinct processes; `who.process` is the first.
+    pub processes: u64,
+    /// Payload bytes sent in this fold.
+    pub bytes_sent: u64,
+    /// Payload bytes received in this fold.
+    pub bytes_received: u64,
+    /// Retransmitted segments; `None` for UDP.
+    pub retransmits: Option<u64>,
+    /// Greatest smoothed round trip time of the row's connections, microseconds; `None` when not measured.
+    pub rtt_us: Option<u32>,
+    /// The row holds totals that found the ring full or the pod over its budget: exact, without peer and process.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub merged: bool,
+    /// Some of its sockets are older than the agent: bytes count from the agent's start.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub preexisting: bool,
+}
+
+/// A metadata request.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct MetadataRow {
+    /// When it was sent.
+    #[serde(skip)]
+    pub time: WallNs,
+    /// Who.
+    #[serde(flatten)]
+    pub who: Who,
+    /// `imds` or `pod_identity`.
+    pub service: &'static str,
+    /// `v1`, `v2` or `none`.
+    pub version: ImdsVersion,
+    /// Method; `None` when no request was seen.
+    pub method: Option<Method>,
+    /// Class of the path; `None` when no request was seen.
+    pub category: Option<Category>,
+    /// Role named in the path.
+    pub role: Option<String>,
+    /// Access key id of a credentials answer.
+    pub access_key_id: Option<String>,
+    /// X-Forwarded-For.
+    pub forwarded_for: Option<String>,
+    /// HTTP status.
+    pub status: Option<u16>,
+    /// Time to live of the answer's first packet.
+    pub response_ttl: Option<u8>,
+    /// Body bytes of the answer.
+    pub response_bytes: Option<u64>,
+    /// What came of it.
+    pub outcome: MetadataOutcome,
+    /// Request's first byte to answer's first byte.
+    pub latency_us: Option<u64>,
+    /// The client's address.
+    pub local: Local,
+}
+
+/// A process started a program.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ProcessRow {
+    /// When.
+    #[serde(skip)]
+    pub time: WallNs,
+    /// Who, the process included.
+    #[serde(flatten)]
+    pub who: Who,
+    /// Real user id.
+    pub uid_number: u32,
+}
+
+/// A span of time that is not covered.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct GapRow {
+    /// First moment not covered.
+    pub start: WallNs,
+    /// First moment covered again.
+    pub end: WallNs,
+    /// Why.
+    pub cause: GapCause,
+    /// Records known to be lost, by kind; absent kinds are unknown.
+    pub records_lost: std::collections::BTreeMap<&'static str, u64>,
+}

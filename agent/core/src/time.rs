@@ -1,0 +1,54 @@
+//! Two clocks that must not be mixed up, and the mapping between them.
+
+use serde::{Deserialize, Serialize};
+
+/// Nanoseconds of `CLOCK_BOOTTIME`: since boot, suspension included, never jumps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct BootNs(pub u64);
+
+/// Nanoseconds since the Unix epoch; may jump when somebody sets the clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WallNs(pub i64);
+
+impl std::fmt::Display for WallNs {
+    /// RFC 3339 in UTC, to the microsecond.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match jiff::Timestamp::from_nanosecond(i128::from(self.0)) {
+            Ok(timestamp) => write!(f, "{timestamp:.6}"),
+            // Nanoseconds in 64 bits reach the year 2262, inside jiff's range: this arm is for the type's sake.
+            Err(_) => write!(f, "{}ns", self.0),
+        }
+    }
+}
+
+impl Serialize for WallNs {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl BootNs {
+    /// Nanoseconds from `earlier` to this; 0 when `earlier` is later.
+    pub fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// The wall time of boot-time moments, as of the last reading of both clocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Clock {
+    offset_ns: i64,
+}
+
+impl Clock {
+    /// A mapping from one reading of both clocks.
+    pub fn new(boot: BootNs, wall: WallNs) -> Self {
+        Self { offset_ns: wall.0.saturating_sub(i64::try_from(boot.0).unwrap_or(i64::MAX)) }
+    }
+
+    /// The wall time of a boot-time moment.
+    pub fn wall(self, boot: BootNs) -> WallNs {
+        WallNs(self.offset_ns.saturating_add(i64::try_from(boot.0).unwrap_or(i64::MAX)))
+    }
+}
