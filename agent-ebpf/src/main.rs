@@ -1,6 +1,34 @@
-//! The eBPF programs. On the host this is an empty program, so that lints and tests see the package.
+//! The eBPF programs, one hook a file below `probes/`. On the host this is an empty program, so that lints and tests see
+//! the package.
+//!
+//! Every program of a cgroup hook ends in `ALLOW`, whatever happened: the probes watch, they never refuse.
 #![cfg_attr(target_arch = "bpf", no_std)]
 #![cfg_attr(target_arch = "bpf", no_main)]
+#![cfg_attr(target_arch = "bpf", feature(core_intrinsics))]
+#![cfg_attr(
+    target_arch = "bpf",
+    allow(
+        internal_features,
+        unreachable_pub,
+        unsafe_code,
+        reason = "helpers are raw calls; the target has atomics only as intrinsics"
+    )
+)]
+
+#[cfg(target_arch = "bpf")]
+mod probes;
 
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}
+
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // No path leads here: the verifier refuses a program that could reach an endless loop.
+    loop {}
+}
+
+#[cfg(target_arch = "bpf")]
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 4] = *b"GPL\0";

@@ -232,7 +232,8 @@ pub struct Named {
 
 /// Both ends of a socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, KnownLayout, Immutable)]
-#[repr(C)]
+// Aligned so that addresses move as words.
+#[repr(C, align(8))]
 pub struct Tuple {
     /// Local address, v4 as v4-mapped.
     pub local: [u8; 16],

@@ -1,0 +1,256 @@
+//! UDP flows: (socket cookie, peer). A socket's first peer is counted in the socket's storage, further ones in a bounded
+//! map; what finds that full is merged into its cgroup's account.
+//!
+//! Counters grow by atomic adds, records tell the difference to what was told before: a walk and a close may meet.
+
+use core::ptr::{read_volatile, write_volatile};
+
+use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_skb_cgroup_id};
+
+use agent_ebpf::shared::{PeerKey, UdpFlow, counter, udp_state};
+use agent_ebpf::wire::{self, Direction, Kind, Outcome, Owner, Tuple, flags};
+
+use super::atomic;
+use super::emit::{self, Refused, Reserved};
+use super::kernel;
+use super::maps::{CLOSED_SOCKETS, UDP_PEERS, UDP_SOCKETS};
+use super::packets::{Packet, load};
+
+const IPPROTO_UDP: u32 = 17;
+const UDP_HEADER_BYTES: u32 = 8;
+
+const SENT: u32 = 1;
+const RECEIVED: u32 = 2;
+
+/// Traits word of a flow: direction in the low byte, flags in the high half.
+const fn traits(direction: Direction, bits: u16) -> u32 {
+    direction as u32 | (bits as u32) << 16
+}
+
+/// Counts one datagram (or one super-packet of several).
+#[inline(always)]
+pub fn datagram(packet: &Packet) -> Option<()> {
+    // A raw socket in the namespace makes ingress run again: count only for the UDP socket itself.
+    // SAFETY: a field of a full socket.
+    if unsafe { (*packet.sk).protocol } != IPPROTO_UDP {
+        return None;
+    }
+    let ports: [u16; 2] = load(packet.skb, packet.ip_bytes)?;
+    let source = u16::from_be(ports[0]);
+    let destination = u16::from_be(ports[1]);
+    let (local_port, remote_port) = if packet.egress { (source, destination) } else { (destination, source) };
+    let headers = packet.ip_bytes + UDP_HEADER_BYTES;
+    let bytes = u64::from(packet.total_bytes.saturating_sub(headers));
+    // SAFETY: a field of the context.
+    let segments = unsafe { (*packet.skb).gso_segs };
+    let count = Count { egress: packet.egress, bytes, packets: u64::from(if segments == 0 { 1 } else { segments }) };
+
+    let found: Option<&mut UdpFlow> = kernel::storage(&UDP_SOCKETS, packet.sk, false);
+    let flow = match found {
+        Some(flow) => flow,
+        None => {
+            if !emit::admit_socket() {
+                return merge(packet, &count);
+            }
+            let Some(flow) = kernel::storage(&UDP_SOCKETS, packet.sk, true) else {
+                emit::release_socket();
+                return merge(packet, &count);
+            };
+            flow
+        }
+    };
+    if state(flow) == udp_state::EMPTY && atomic::replace_u32(&raw mut flow.state, udp_state::EMPTY, udp_state::CLAIMED)
+    {
+        begin(flow, packet, local_port, remote_port);
+        // SAFETY: a map value; the flow's identity is complete.
+        unsafe { write_volatile(&raw mut flow.state, udp_state::ACTIVE) };
+    }
+    match state(flow) {
+        udp_state::ACTIVE | udp_state::ENDED
+            if flow.tuple.remote_port == remote_port && same(&flow.tuple.remote, &packet.remote.0) =>
+        {
+            add(flow, &count);
+            Some(())
+        }
+        udp_state::CLOSED => merge(packet, &count),
+        _ => other_peer(flow, packet, local_port, remote_port, &count),
+    }
+}
+
+struct Count {
+    egress: bool,
+    bytes: u64,
+    packets: u64,
+}
+
+/// A datagram of a socket that already has a flow with another peer.
+#[inline(always)]
+fn other_peer(first: &mut UdpFlow, packet: &Packet, local_port: u16, remote_port: u16, count: &Count) -> Option<()> {
+    let many = traits(Direction::Unknown, flags::MANY_PEERS);
+    // SAFETY: a map value; a racing writer writes the same bit.
+    unsafe {
+        let word = read_volatile(&raw const first.traits);
+        if word & many == 0 {
+            write_volatile(&raw mut first.traits, word | many);
+        }
+    }
+    // SAFETY: the context's socket.
+    let cookie = unsafe { bpf_get_socket_cookie(packet.skb.cast()) };
+    let key = PeerKey { cookie, remote: packet.remote.0, port: remote_port, pad: [0; 6] };
+    if let Some(flow) = UDP_PEERS.get_ptr_mut(&key) {
+        // SAFETY: a map value; adds are atomic.
+        add(unsafe { &mut *flow }, count);
+        return Some(());
+    }
+    // SAFETY: all zero is a valid value.
+    let mut fresh: UdpFlow = unsafe { core::mem::zeroed() };
+    begin(&mut fresh, packet, local_port, remote_port);
+    fresh.state = udp_state::ACTIVE;
+    let _ = UDP_PEERS.insert(&key, &fresh, u64::from(aya_ebpf::bindings::BPF_NOEXIST));
+    let Some(flow) = UDP_PEERS.get_ptr_mut(&key) else {
+        emit::count(counter::UNTRACKED_PEERS);
+        return merge(packet, count);
+    };
+    // SAFETY: as above.
+    add(unsafe { &mut *flow }, count);
+    Some(())
+}
+
+/// Writes a new flow's identity.
+#[inline(always)]
+fn begin(flow: &mut UdpFlow, packet: &Packet, local_port: u16, remote_port: u16) {
+    // SAFETY: the context of this program.
+    unsafe {
+        flow.cookie = bpf_get_socket_cookie(packet.skb.cast());
+        flow.cgroup_id = bpf_skb_cgroup_id(packet.skb);
+    }
+    flow.start_ns = emit::now_ns();
+    flow.tuple = Tuple { local: packet.local.0, remote: packet.remote.0, local_port, remote_port, netns: 0 };
+    let preexisting = (flow.traits >> 16) as u16 & flags::PREEXISTING;
+    let direction = match (preexisting, packet.egress) {
+        (0, true) => Direction::Outbound,
+        (0, false) => Direction::Inbound,
+        _ => Direction::Unknown,
+    };
+    if packet.egress && flow.opener.tgid == 0 {
+        let task = kernel::current();
+        // UDP leaves in the sender's context; anything else (tunnels, deferred work) is another cgroup's task.
+        if kernel::task_cgroup_id(task) == flow.cgroup_id {
+            flow.opener = kernel::owner_of(task);
+        }
+    }
+    flow.traits = traits(direction, preexisting);
+}
+
+#[inline(always)]
+fn add(flow: &mut UdpFlow, count: &Count) {
+    let way = usize::from(!count.egress);
+    atomic::add(&raw mut flow.total[way], count.bytes);
+    atomic::add(&raw mut flow.total[way + 2], count.packets);
+    let bit = if count.egress { SENT } else { RECEIVED };
+    // SAFETY: a map value; a lost bit is set again by the next datagram of that way... which may not come, so retry.
+    unsafe {
+        let mut tries = 0;
+        while tries < 4 {
+            let seen = read_volatile(&raw const flow.seen);
+            if seen & bit != 0 || atomic::replace_u32(&raw mut flow.seen, seen, seen | bit) {
+                break;
+            }
+            tries += 1;
+        }
+    }
+}
+
+/// Bytes without a place of their own count for their cgroup.
+#[inline(always)]
+fn merge(packet: &Packet, count: &Count) -> Option<()> {
+    // SAFETY: the context of this program.
+    let cgroup_id = unsafe { bpf_skb_cgroup_id(packet.skb) };
+    let refused = Refused::untracked(Kind::UdpOpen, cgroup_id);
+    let (sent, received) = if count.egress { (count.bytes, 0) } else { (0, count.bytes) };
+    refused.merge(None, sent, received);
+    Some(())
+}
+
+/// The socket is closed: its first flow ends; others are ended by the next walk.
+#[inline(always)]
+pub fn socket_closes(flow: &mut UdpFlow, closer: Owner) {
+    let before = state(flow);
+    // SAFETY: a map value.
+    unsafe { write_volatile(&raw mut flow.state, udp_state::CLOSED) };
+    if (flow.traits >> 16) as u16 & flags::MANY_PEERS != 0 {
+        let _ = CLOSED_SOCKETS.insert(flow.cookie, 1, 0);
+    }
+    if before == udp_state::ACTIVE || before == udp_state::ENDED && fresh(flow) {
+        report(Kind::UdpEnd, flow, closer, 0);
+    }
+}
+
+/// Whether datagrams came since the last record.
+#[inline(always)]
+pub fn fresh(flow: &UdpFlow) -> bool {
+    flow.total[2] != flow.reported[2] || flow.total[3] != flow.reported[3]
+}
+
+/// The flow's state.
+#[inline(always)]
+pub fn state(flow: &UdpFlow) -> u32 {
+    // SAFETY: a map value; other CPUs may write it.
+    unsafe { read_volatile(&raw const flow.state) }
+}
+
+/// Tells one flow's news since its last record.
+#[inline(always)]
+pub fn report(kind: Kind, flow: &mut UdpFlow, closer: Owner, more_flags: u16) {
+    let now = emit::now_ns();
+    let bytes_sent = claim(flow, 0);
+    let bytes_received = claim(flow, 1);
+    let packets_sent = claim(flow, 2);
+    let packets_received = claim(flow, 3);
+    let outcome = if flow.seen & (SENT | RECEIVED) == SENT | RECEIVED { Outcome::Established } else { Outcome::OneWay };
+    let slot = match emit::reserve::<wire::Udp>(kind, flow.cgroup_id, now) {
+        Reserved::Slot(slot) => slot,
+        Reserved::No(refused) => {
+            let direction =
+                if flow.traits as u8 == Direction::Inbound as u8 { Direction::Inbound } else { Direction::Outbound };
+            refused.merge(matches!(kind, Kind::UdpEnd).then_some((direction, outcome)), bytes_sent, bytes_received);
+            return;
+        }
+    };
+    let bits = (flow.traits >> 16) as u16 | more_flags;
+    let record = wire::Udp {
+        header: emit::header::<wire::Udp>(kind, bits, 0, now, flow.cgroup_id),
+        cookie: flow.cookie,
+        start_ns: flow.start_ns,
+        bytes_sent,
+        bytes_received,
+        packets_sent,
+        packets_received,
+        opener: flow.opener,
+        closer,
+        tuple: flow.tuple,
+        direction: flow.traits as u8,
+        outcome: outcome as u8,
+        pad: [0; 6],
+    };
+    // SAFETY: a reserved place of this size.
+    unsafe { slot.place().write(record) };
+    slot.submit();
+}
+
+/// Claims one counter's news; tries again when another CPU counts or reports at the same moment.
+#[inline(always)]
+fn claim(flow: &mut UdpFlow, index: usize) -> u64 {
+    // SAFETY: a map value.
+    let total = unsafe { read_volatile(&raw const flow.total[index]) };
+    atomic::claim(&raw mut flow.reported[index], total)
+}
+
+#[inline(always)]
+fn same(a: &[u8; 16], b: &[u8; 16]) -> bool {
+    // SAFETY: sixteen bytes each, any alignment is fine for unaligned reads.
+    unsafe {
+        let (a, b) = (a.as_ptr().cast::<u64>(), b.as_ptr().cast::<u64>());
+        a.read_unaligned() == b.read_unaligned() && a.add(1).read_unaligned() == b.add(1).read_unaligned()
+    }
+}

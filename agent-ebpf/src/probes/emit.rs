@@ -1,0 +1,249 @@
+//! The one way to a ring: count, hold the cgroup to its budget, reserve, and say what became of the record.
+//!
+//! Every record that a probe has to report is counted as seen, and then as exactly one of written, merged, suppressed or
+//! lost: see `agent_ebpf::shared::Fate`.
+
+use core::ptr::{addr_of, read_volatile, write_volatile};
+
+use aya_ebpf::bindings::{BPF_ANY, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
+use aya_ebpf::helpers::generated::{
+    bpf_ktime_get_boot_ns, bpf_ringbuf_output, bpf_ringbuf_query, bpf_ringbuf_reserve, bpf_ringbuf_submit,
+};
+
+use agent_ebpf::rules;
+use agent_ebpf::shared::{Account, Fate, counter};
+use agent_ebpf::wire::{Direction, Header, Kind, Outcome, Ring, VERSION};
+
+use super::atomic;
+use super::maps::{ACCOUNTS, BULK, COUNTERS, LIFECYCLE, LIVE, METADATA, OVERFLOW, SETTINGS};
+
+/// Boot-time nanoseconds.
+#[inline(always)]
+pub fn now_ns() -> u64 {
+    // SAFETY: no argument.
+    unsafe { bpf_ktime_get_boot_ns() }
+}
+
+/// Adds one to a counter. Atomic although per CPU: softirq may interrupt a program between load and store.
+#[inline(always)]
+pub fn count(index: u32) {
+    if let Some(counter) = COUNTERS.get_ptr_mut(index) {
+        atomic::add(counter, 1);
+    }
+}
+
+/// A record's header.
+#[inline(always)]
+pub fn header<T>(kind: Kind, flags: u16, extra_bytes: u32, time_ns: u64, cgroup_id: u64) -> Header {
+    Header { version: VERSION, kind: kind as u8, flags, len: size_of::<T>() as u32 + extra_bytes, time_ns, cgroup_id }
+}
+
+/// A place in a ring, to be written whole and submitted.
+pub struct Slot<T> {
+    place: *mut T,
+    kind: Kind,
+    wake: bool,
+}
+
+impl<T> Slot<T> {
+    /// Where the record goes.
+    #[inline(always)]
+    pub fn place(&self) -> *mut T {
+        self.place
+    }
+
+    /// Hands the record over.
+    #[inline(always)]
+    pub fn submit(self) {
+        let flags = if self.wake { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
+        count(counter::record(self.kind, Fate::Written));
+        // SAFETY: the place came from a reservation and is given back once.
+        unsafe { bpf_ringbuf_submit(self.place.cast(), flags.into()) };
+    }
+}
+
+/// What became of a request for a slot.
+pub enum Reserved<T> {
+    /// Write it.
+    Slot(Slot<T>),
+    /// No room: over budget, or the ring is full. Flows merge their totals into the account.
+    No(Refused),
+}
+
+/// Why there is no room, and the account that was asked.
+pub struct Refused {
+    account: Option<*mut Account>,
+    over_budget: bool,
+    kind: Kind,
+}
+
+/// Asks for `size_of::<T>()` bytes in the ring of `kind`, on the budget of a cgroup.
+#[inline(always)]
+pub fn reserve<T>(kind: Kind, cgroup_id: u64, now: u64) -> Reserved<T> {
+    let bytes = size_of::<T>() as u32;
+    let admission = admit(kind, cgroup_id, now, bytes);
+    if !admission.allowed {
+        return Reserved::No(Refused { account: admission.account, over_budget: true, kind });
+    }
+    // SAFETY: a constant size; null when full.
+    let place = unsafe { bpf_ringbuf_reserve(ring_ptr(kind.ring()), u64::from(bytes), 0) }.cast::<T>();
+    if place.is_null() {
+        return Reserved::No(Refused { account: admission.account, over_budget: false, kind });
+    }
+    Reserved::Slot(Slot { place, kind, wake: admission.wake })
+}
+
+/// Copies `len` bytes (variable, at most what `from` holds) to the ring of `kind`.
+#[inline(always)]
+pub fn output<T>(kind: Kind, cgroup_id: u64, now: u64, from: *const T, len: u32) {
+    let admission = admit(kind, cgroup_id, now, len);
+    if !admission.allowed {
+        return Refused { account: admission.account, over_budget: true, kind }.drop_record();
+    }
+    let flags = if admission.wake { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
+    // SAFETY: callers bound `len` by the size of `T`; the verifier checks it.
+    let result =
+        unsafe { bpf_ringbuf_output(ring_ptr(kind.ring()), from.cast_mut().cast(), u64::from(len), flags.into()) };
+    if result == 0 {
+        count(counter::record(kind, Fate::Written));
+    } else {
+        Refused { account: admission.account, over_budget: false, kind }.drop_record();
+    }
+}
+
+impl Refused {
+    /// A flow of an untracked socket: nothing was asked of a ring.
+    #[inline(always)]
+    pub fn untracked(kind: Kind, cgroup_id: u64) -> Self {
+        count(counter::record(kind, Fate::Seen));
+        Self { account: account(cgroup_id), over_budget: false, kind }
+    }
+
+    /// Counts a record whose content is gone (metadata, lifecycle).
+    #[inline(always)]
+    pub fn drop_record(self) {
+        let fate = if self.over_budget { Fate::Suppressed } else { Fate::LostRing };
+        count(counter::record(self.kind, fate));
+        self.note();
+    }
+
+    /// Keeps a flow's totals in its cgroup's account.
+    #[inline(always)]
+    pub fn merge(self, ended: Option<(Direction, Outcome)>, bytes_sent: u64, bytes_received: u64) {
+        count(counter::record(self.kind, Fate::Merged));
+        if let Some(account) = self.account {
+            // SAFETY: a map value; all adds are atomic.
+            let account = unsafe { &mut *account };
+            if let Some((direction, outcome)) = ended {
+                let row = usize::from(matches!(direction, Direction::Inbound));
+                let column = outcome.index() & 7;
+                atomic::add(&raw mut account.merged_connections[row][column], 1);
+            }
+            atomic::add(&raw mut account.merged_bytes_sent, bytes_sent);
+            atomic::add(&raw mut account.merged_bytes_received, bytes_received);
+        }
+        self.note();
+    }
+
+    #[inline(always)]
+    fn note(self) {
+        if let Some(account) = self.account {
+            let ring = self.kind.ring() as usize;
+            // SAFETY: as in `merge`.
+            let account = unsafe { &mut *account };
+            let field =
+                if self.over_budget { &raw mut account.over_budget[ring] } else { &raw mut account.ring_full[ring] };
+            atomic::add(field, 1);
+        }
+    }
+}
+
+struct Admission {
+    account: Option<*mut Account>,
+    allowed: bool,
+    wake: bool,
+}
+
+#[inline(always)]
+fn admit(kind: Kind, cgroup_id: u64, now: u64, bytes: u32) -> Admission {
+    count(counter::record(kind, Fate::Seen));
+    let ring = kind.ring();
+    // SAFETY: plain integers, frozen.
+    let ring_bytes = unsafe { read_volatile(addr_of!(SETTINGS.ring_bytes[ring as usize])) };
+    // SAFETY: as above.
+    let guaranteed = unsafe { read_volatile(addr_of!(SETTINGS.guaranteed_bytes[ring as usize])) };
+    // SAFETY: the map is a ring.
+    let pending = unsafe { bpf_ringbuf_query(ring_ptr(ring), BPF_RB_AVAIL_DATA.into()) };
+    // Metadata is rare and urgent; lifecycle must be there before flows are named, which the drain's order ensures.
+    let wake = matches!(ring, Ring::Metadata) || pending > ring_bytes / 4;
+    let Some(account) = account(cgroup_id) else {
+        return Admission { account: None, allowed: true, wake };
+    };
+    // SAFETY: a map value. Two CPUs may race here: a lost update makes the budget a little wider, never a count wrong.
+    let word = unsafe { addr_of!((*account).window[ring as usize]).read_volatile() };
+    let (word, used) = rules::window_add(word, now, bytes);
+    // SAFETY: as above.
+    unsafe { write_volatile(&raw mut (*account).window[ring as usize], word) };
+    Admission { account: Some(account), allowed: rules::may_write(used, guaranteed, pending, ring_bytes), wake }
+}
+
+/// The account of a cgroup; the shared one when the map is full.
+#[inline(always)]
+pub fn account(cgroup_id: u64) -> Option<*mut Account> {
+    if let Some(account) = ACCOUNTS.get_ptr_mut(cgroup_id) {
+        return Some(account);
+    }
+    new_account(cgroup_id)
+}
+
+#[inline(never)]
+fn new_account(cgroup_id: u64) -> Option<*mut Account> {
+    let empty: &Account = &Account {
+        window: [0; 3],
+        over_budget: [0; 3],
+        ring_full: [0; 3],
+        merged_connections: [[0; Outcome::COUNT]; 2],
+        merged_bytes_sent: 0,
+        merged_bytes_received: 0,
+    };
+    // Two CPUs may insert at once: BPF_NOEXIST would fail for the second, and its lookup below finds the first's.
+    let _ = ACCOUNTS.insert(cgroup_id, empty, u64::from(aya_ebpf::bindings::BPF_NOEXIST));
+    if let Some(account) = ACCOUNTS.get_ptr_mut(cgroup_id) {
+        return Some(account);
+    }
+    count(counter::OVERFLOW_ACCOUNTS);
+    OVERFLOW.get_ptr_mut(0)
+}
+
+/// Takes one of the places for tracked sockets; `false` when all are taken.
+#[inline(always)]
+pub fn admit_socket() -> bool {
+    // SAFETY: plain integers, frozen.
+    let most = unsafe { read_volatile(addr_of!(SETTINGS.max_sockets)) };
+    let Some(live) = LIVE.get_ptr_mut(0) else { return false };
+    if atomic::add(live, 1) < u64::from(most) {
+        return true;
+    }
+    atomic::add(live, u64::MAX);
+    count(counter::UNTRACKED_SOCKETS);
+    false
+}
+
+/// Gives a place for a tracked socket back.
+#[inline(always)]
+pub fn release_socket() {
+    if let Some(live) = LIVE.get_ptr_mut(0) {
+        atomic::add(live, u64::MAX);
+    }
+}
+
+#[inline(always)]
+fn ring_ptr(ring: Ring) -> *mut core::ffi::c_void {
+    match ring {
+        Ring::Metadata => core::ptr::from_ref(&METADATA).cast_mut().cast(),
+        Ring::Lifecycle => core::ptr::from_ref(&LIFECYCLE).cast_mut().cast(),
+        Ring::Bulk => core::ptr::from_ref(&BULK).cast_mut().cast(),
+    }
+}
+
+const _: () = assert!(BPF_ANY == 0);

@@ -1,0 +1,362 @@
+//! sock_ops at the cgroup2 root: every TCP connection's establishment, failure and close, exactly; and the tracepoint
+//! that tells the end of connections older than the probes.
+//!
+//! The state callback is asked for per socket, at connect and at acceptance. The kernel calls it before the state
+//! changes, so ports and addresses still stand in the socket when it reaches CLOSE.
+
+use aya_ebpf::EbpfContext;
+use aya_ebpf::bindings::{
+    BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB,
+    BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_SOCK_OPS_TCP_LISTEN_CB, bpf_sock,
+};
+use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
+use aya_ebpf::macros::{btf_tracepoint, sock_ops};
+use aya_ebpf::programs::{BtfTracePointContext, SockOpsContext};
+
+use agent_ebpf::rules::{self, TcpEnding, tcp_state};
+use agent_ebpf::wire::{self, Direction, Kind, Outcome, Owner, flags};
+
+use super::ALLOW;
+use super::atomic;
+use super::emit::{self, Refused, Reserved};
+use super::kernel::{self, Kptr, offset, read};
+use super::maps::{PENDING, TCP_SOCKETS, TcpSocket, tcp_flags};
+use super::metadata;
+
+const SOCK_DONE_BIT: u64 = 1 << 1;
+
+#[sock_ops]
+pub fn tcp(ctx: SockOpsContext) -> u32 {
+    try_tcp(&ctx);
+    ALLOW as u32
+}
+
+#[inline(always)]
+fn try_tcp(ctx: &SockOpsContext) -> Option<()> {
+    match ctx.op() {
+        BPF_SOCK_OPS_STATE_CB => state_changes(ctx),
+        BPF_SOCK_OPS_TCP_CONNECT_CB => connects(ctx),
+        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB => established(ctx),
+        BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => accepted(ctx),
+        BPF_SOCK_OPS_TCP_LISTEN_CB => listens(ctx),
+        _ => None,
+    }
+}
+
+/// The SYN is about to be sent: a connection begins, whatever this socket did before.
+#[inline(always)]
+fn connects(ctx: &SockOpsContext) -> Option<()> {
+    let sk = socket(ctx)?;
+    ask_for_states(ctx);
+    let cookie = cookie(ctx);
+    let now = emit::now_ns();
+    let tcp = kernel::tcp_sock(sk)?;
+    let mut opener = Owner::default();
+    let mut start_ns = now;
+    // SAFETY: copied at once.
+    if let Some(pending) = unsafe { PENDING.get(cookie) } {
+        opener = pending.opener;
+        start_ns = pending.start_ns;
+        let _ = PENDING.remove(cookie);
+    }
+    let entry = track(sk)?;
+    *entry = TcpSocket {
+        cookie,
+        cgroup_id: kernel::sock_cgroup_id(tcp),
+        start_ns,
+        established_ns: 0,
+        opener,
+        closer: Owner::default(),
+        reported: [0; 3],
+        flags: tcp_flags::TRACKED | tcp_flags::OUTBOUND,
+        stale_error: read(tcp, offset!(sk_err)),
+        shown: 0,
+        pad: 0,
+    };
+    Some(())
+}
+
+#[inline(always)]
+fn established(ctx: &SockOpsContext) -> Option<()> {
+    let entry: &mut TcpSocket = kernel::storage(&TCP_SOCKETS, socket(ctx)?, false)?;
+    entry.established_ns = emit::now_ns();
+    entry.flags |= tcp_flags::ESTABLISHED;
+    Some(())
+}
+
+/// A socket was made for an accepted connection. Its entry is the listener's, cloned, if that had one.
+#[inline(always)]
+fn accepted(ctx: &SockOpsContext) -> Option<()> {
+    let sk = socket(ctx)?;
+    ask_for_states(ctx);
+    let tcp = kernel::tcp_sock(sk)?;
+    let now = emit::now_ns();
+    let found: Option<&mut TcpSocket> = kernel::storage(&TCP_SOCKETS, sk, false);
+    let mut opener = Owner::default();
+    if let Some(entry) = found {
+        if entry.flags & tcp_flags::OUTBOUND != 0 {
+            // Both sides connected at once (or the socket connected to itself): it stays outbound.
+            entry.established_ns = now;
+            entry.flags |= tcp_flags::ESTABLISHED;
+            return Some(());
+        }
+        opener = entry.opener;
+        if !emit::admit_socket() {
+            kernel::forget(&TCP_SOCKETS, sk);
+            return None;
+        }
+        begin_inbound(entry, cookie(ctx), tcp, opener, now);
+        return Some(());
+    }
+    let entry = track(sk)?;
+    begin_inbound(entry, cookie(ctx), tcp, opener, now);
+    Some(())
+}
+
+#[inline(always)]
+fn begin_inbound(entry: &mut TcpSocket, cookie: u64, tcp: Kptr, opener: Owner, now: u64) {
+    *entry = TcpSocket {
+        cookie,
+        cgroup_id: kernel::sock_cgroup_id(tcp),
+        start_ns: now,
+        established_ns: now,
+        opener,
+        closer: Owner::default(),
+        reported: [0; 3],
+        flags: tcp_flags::TRACKED | tcp_flags::INBOUND | tcp_flags::ESTABLISHED,
+        stale_error: 0,
+        shown: 0,
+        pad: 0,
+    };
+}
+
+#[inline(always)]
+fn listens(ctx: &SockOpsContext) -> Option<()> {
+    let sk = socket(ctx)?;
+    let tcp = kernel::tcp_sock(sk)?;
+    let entry = track(sk)?;
+    entry.cookie = cookie(ctx);
+    entry.cgroup_id = kernel::sock_cgroup_id(tcp);
+    // listen() runs in the caller's context.
+    entry.opener = kernel::owner_of(kernel::current());
+    entry.flags = tcp_flags::TRACKED | tcp_flags::LISTENER;
+    Some(())
+}
+
+#[inline(always)]
+fn state_changes(ctx: &SockOpsContext) -> Option<()> {
+    match ctx.arg(1) as u8 {
+        tcp_state::CLOSE => closes(ctx),
+        // Only close() and shutdown() lead here, in the caller's context.
+        tcp_state::FIN_WAIT1 | tcp_state::LAST_ACK => {
+            let entry: &mut TcpSocket = kernel::storage(&TCP_SOCKETS, socket(ctx)?, false)?;
+            if entry.closer.tgid == 0 {
+                entry.closer = kernel::owner_of(kernel::current());
+            }
+            Some(())
+        }
+        _ => None,
+    }
+}
+
+#[inline(always)]
+fn closes(ctx: &SockOpsContext) -> Option<()> {
+    let sk = socket(ctx)?;
+    let tcp = kernel::tcp_sock(sk)?;
+    let old_state = ctx.arg(0) as u8;
+    let entry: Option<&mut TcpSocket> = kernel::storage(&TCP_SOCKETS, sk, false);
+    let Some(entry) = entry else {
+        untracked_closes(tcp, old_state);
+        return None;
+    };
+    if entry.flags & (tcp_flags::LISTENER | tcp_flags::PREEXISTING) != 0 {
+        return None;
+    }
+    let now = emit::now_ns();
+    entry.flags |= tcp_flags::CLOSED;
+    let outcome = report(Kind::TcpEnd, tcp, entry, old_state, now);
+    metadata::connection_ends(sk, tcp, entry, outcome, now);
+    kernel::forget(&TCP_SOCKETS, sk);
+    emit::release_socket();
+    Some(())
+}
+
+/// The end of a connection that found no room to be tracked: its totals still count.
+#[inline(always)]
+fn untracked_closes(tcp: Kptr, old_state: u8) {
+    let established = old_state != tcp_state::SYN_SENT;
+    let outcome = rules::tcp_outcome(TcpEnding {
+        old_state,
+        error: read(tcp, offset!(sk_err)),
+        stale_error: 0,
+        established,
+        retransmitted: read::<u32>(tcp, offset!(tcp_total_retrans)) > 0,
+    });
+    let (sent, received) = payload_bytes(tcp);
+    let refused = Refused::untracked(Kind::TcpEnd, kernel::sock_cgroup_id(tcp));
+    refused.merge(Some((Direction::Unknown, outcome)), sent, received);
+}
+
+/// Tells one connection's news since its last record. Returns the outcome so far.
+#[inline(always)]
+pub fn report(kind: Kind, tcp: Kptr, entry: &mut TcpSocket, old_state: u8, now: u64) -> Outcome {
+    let (sent_total, received_total) = payload_bytes(tcp);
+    let retransmits_total: u32 = read(tcp, offset!(tcp_total_retrans));
+    let established = entry.flags & tcp_flags::ESTABLISHED != 0;
+    let outcome = if matches!(kind, Kind::TcpOpen) {
+        Outcome::Established
+    } else {
+        rules::tcp_outcome(TcpEnding {
+            old_state,
+            error: read(tcp, offset!(sk_err)),
+            stale_error: entry.stale_error,
+            established,
+            retransmitted: retransmits_total > 0,
+        })
+    };
+    let bytes_sent = atomic::claim(&raw mut entry.reported[0], sent_total);
+    let bytes_received = atomic::claim(&raw mut entry.reported[1], received_total);
+    let retransmits = atomic::claim(&raw mut entry.reported[2], u64::from(retransmits_total)) as u32;
+    let direction = direction_of(entry);
+    let slot = match emit::reserve::<wire::Tcp>(kind, entry.cgroup_id, now) {
+        Reserved::Slot(slot) => slot,
+        Reserved::No(refused) => {
+            let ended = matches!(kind, Kind::TcpEnd).then_some((direction, outcome));
+            refused.merge(ended, bytes_sent, bytes_received);
+            return outcome;
+        }
+    };
+    let record = wire::Tcp {
+        header: emit::header::<wire::Tcp>(kind, record_flags(entry), 0, now, entry.cgroup_id),
+        cookie: entry.cookie,
+        start_ns: entry.start_ns,
+        established_ns: entry.established_ns,
+        bytes_sent,
+        bytes_received,
+        opener: entry.opener,
+        closer: entry.closer,
+        tuple: kernel::tuple_of(tcp),
+        retransmits,
+        srtt_us: read::<u32>(tcp, offset!(tcp_srtt_us)) >> 3,
+        min_rtt_us: min_rtt_us(tcp),
+        direction: direction as u8,
+        outcome: outcome as u8,
+        old_state,
+        pad: 0,
+    };
+    // SAFETY: a reserved place of this size.
+    unsafe { slot.place().write(record) };
+    slot.submit();
+    outcome
+}
+
+/// The end of connections older than the probes: their sockets have no state callback. The tracepoint runs after the
+/// change, and may be skipped by the kernel; what is lost then is the end of an old connection, never of a new one.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub fn preexisting(ctx: BtfTracePointContext) -> i32 {
+    try_preexisting(&ctx);
+    0
+}
+
+#[inline(always)]
+fn try_preexisting(ctx: &BtfTracePointContext) -> Option<()> {
+    if ctx.arg::<i32>(2) != i32::from(tcp_state::CLOSE) {
+        return None;
+    }
+    let sk: *mut bpf_sock = ctx.arg(0);
+    let entry: &mut TcpSocket = kernel::storage(&TCP_SOCKETS, sk, false)?;
+    let wanted = tcp_flags::PREEXISTING | tcp_flags::LISTENER;
+    if entry.flags & wanted != tcp_flags::PREEXISTING || entry.flags & tcp_flags::CLOSED != 0 {
+        return None;
+    }
+    let tcp = kernel::tcp_sock(sk)?;
+    entry.flags |= tcp_flags::CLOSED;
+    report(Kind::TcpEnd, tcp, entry, ctx.arg::<i32>(1) as u8, emit::now_ns());
+    kernel::forget(&TCP_SOCKETS, sk);
+    emit::release_socket();
+    Some(())
+}
+
+/// A socket's entry, made if there is room for one.
+#[inline(always)]
+fn track(sk: *mut bpf_sock) -> Option<&'static mut TcpSocket> {
+    if let Some(entry) = kernel::storage::<_, TcpSocket, _>(&TCP_SOCKETS, sk, false) {
+        if entry.flags & tcp_flags::TRACKED != 0 {
+            return Some(entry);
+        }
+    }
+    if !emit::admit_socket() {
+        return None;
+    }
+    let entry = kernel::storage(&TCP_SOCKETS, sk, true);
+    if entry.is_none() {
+        emit::release_socket();
+    }
+    entry
+}
+
+#[inline(always)]
+fn direction_of(entry: &TcpSocket) -> Direction {
+    if entry.flags & tcp_flags::OUTBOUND != 0 {
+        Direction::Outbound
+    } else if entry.flags & tcp_flags::INBOUND != 0 {
+        Direction::Inbound
+    } else {
+        Direction::Unknown
+    }
+}
+
+#[inline(always)]
+fn record_flags(entry: &TcpSocket) -> u16 {
+    let mut bits = 0;
+    if entry.flags & tcp_flags::ESTABLISHED != 0 {
+        bits |= flags::ESTABLISHED;
+    }
+    if entry.flags & tcp_flags::PREEXISTING != 0 {
+        bits |= flags::PREEXISTING;
+    }
+    if entry.flags & tcp_flags::INBOUND != 0 {
+        bits |= flags::OPENER_LISTENED;
+    }
+    if entry.shown == 0 {
+        bits |= flags::FIRST;
+    }
+    bits
+}
+
+/// Payload bytes sent (without retransmissions) and received (without the FIN, which the kernel counts as one).
+#[inline(always)]
+pub fn payload_bytes(tcp: Kptr) -> (u64, u64) {
+    let sent: u64 = read(tcp, offset!(tcp_bytes_sent));
+    let again: u64 = read(tcp, offset!(tcp_bytes_retrans));
+    let received: u64 = read(tcp, offset!(tcp_bytes_received));
+    let bits: u64 = read(tcp, offset!(sk_flags));
+    let fin = u64::from(bits & SOCK_DONE_BIT != 0 && received > 0);
+    (if sent > again { sent - again } else { 0 }, received - fin)
+}
+
+#[inline(always)]
+fn min_rtt_us(tcp: Kptr) -> u32 {
+    // struct minmax: three samples of {time, value}; the value is all ones before the first measurement.
+    let value: u32 = read(tcp, offset!(tcp_rtt_min) + 4);
+    if value == u32::MAX { 0 } else { value }
+}
+
+#[inline(always)]
+fn socket(ctx: &SockOpsContext) -> Option<*mut bpf_sock> {
+    // SAFETY: a field of the context; null unless it is a full socket.
+    let sk = unsafe { (*ctx.ops).__bindgen_anon_2.sk };
+    if sk.is_null() { None } else { Some(sk) }
+}
+
+#[inline(always)]
+fn cookie(ctx: &SockOpsContext) -> u64 {
+    // SAFETY: the context of this program.
+    unsafe { bpf_get_socket_cookie(ctx.as_ptr()) }
+}
+
+/// Asks for the state callback, beside what other programs asked for.
+#[inline(always)]
+fn ask_for_states(ctx: &SockOpsContext) {
+    let _ = ctx.set_cb_flags((ctx.cb_flags() | BPF_SOCK_OPS_STATE_CB_FLAG) as i32);
+}

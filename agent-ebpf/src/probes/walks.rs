@@ -1,0 +1,122 @@
+//! Walks over what is open, started by the agent every ten seconds and at its end: news of long-lived connections and
+//! flows go to the ring; silent UDP flows end.
+//!
+//! The iterators write nothing to their seq files, so that one read covers everything without restarts.
+
+use agent_ebpf::shared::{PeerKey, QUIET_WALKS, UdpFlow, udp_state};
+use agent_ebpf::wire::{Kind, Owner, flags};
+
+use super::atomic;
+use super::datagrams;
+use super::emit;
+use super::kernel::{self, Kptr, offset, read};
+use super::maps::{CLOSED_SOCKETS, TcpSocket, UDP_PEERS, tcp_flags};
+use super::tcp;
+
+/// Field `index` (of eight bytes each) of an iterator's context; `None` when null, as at the iteration's end.
+#[inline(always)]
+pub fn field(ctx: *mut core::ffi::c_void, index: usize) -> Option<Kptr> {
+    // SAFETY: the context has at least four such fields; the verifier checks the index.
+    let pointer = unsafe { *ctx.cast::<Kptr>().add(index) };
+    if pointer.is_null() { None } else { Some(pointer) }
+}
+
+/// `bpf_iter__bpf_sk_storage_map { meta, map, sk, value }` over `TCP_SOCKETS`.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/bpf_sk_storage_map")]
+pub fn walk_tcp(ctx: *mut core::ffi::c_void) -> i32 {
+    try_walk_tcp(ctx);
+    0
+}
+
+#[inline(always)]
+fn try_walk_tcp(ctx: *mut core::ffi::c_void) -> Option<()> {
+    let sk = field(ctx, 2)?;
+    let value = field(ctx, 3)?.cast_mut().cast::<TcpSocket>();
+    // SAFETY: a value of the map; racing writers own their fields or use atomics.
+    let entry = unsafe { &mut *value };
+    let wrong = tcp_flags::LISTENER | tcp_flags::CLOSED;
+    if entry.flags & tcp_flags::TRACKED == 0 || entry.flags & wrong != 0 || entry.flags & tcp_flags::ESTABLISHED == 0 {
+        return None;
+    }
+    let tcp = kernel::tcp_sock(sk.cast_mut())?;
+    let (sent, received) = tcp::payload_bytes(tcp);
+    if entry.shown != 0 && sent <= entry.reported[0] && received <= entry.reported[1] {
+        return None;
+    }
+    tcp::report(Kind::TcpOpen, tcp, entry, read(tcp, offset!(sk_state)), emit::now_ns());
+    entry.shown = 1;
+    Some(())
+}
+
+/// `bpf_iter__bpf_sk_storage_map { meta, map, sk, value }` over `UDP_SOCKETS`.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/bpf_sk_storage_map")]
+pub fn walk_udp(ctx: *mut core::ffi::c_void) -> i32 {
+    try_walk_udp(ctx);
+    0
+}
+
+#[inline(always)]
+fn try_walk_udp(ctx: *mut core::ffi::c_void) -> Option<()> {
+    field(ctx, 2)?;
+    let value = field(ctx, 3)?.cast_mut().cast::<UdpFlow>();
+    // SAFETY: a value of the map; racing writers use atomics.
+    visit(unsafe { &mut *value });
+    Some(())
+}
+
+/// `bpf_iter__bpf_map_elem { meta, map, key, value }` over `UDP_PEERS`.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/bpf_map_elem")]
+pub fn walk_peers(ctx: *mut core::ffi::c_void) -> i32 {
+    try_walk_peers(ctx);
+    0
+}
+
+#[inline(always)]
+fn try_walk_peers(ctx: *mut core::ffi::c_void) -> Option<()> {
+    let key = field(ctx, 2)?.cast::<PeerKey>();
+    let value = field(ctx, 3)?.cast_mut().cast::<UdpFlow>();
+    // SAFETY: key and value of a map element.
+    let (key, flow) = unsafe { (*key, &mut *value) };
+    // SAFETY: only asked whether it is there.
+    if unsafe { CLOSED_SOCKETS.get(key.cookie) }.is_some() {
+        if datagrams::state(flow) == udp_state::ACTIVE || datagrams::fresh(flow) {
+            datagrams::report(Kind::UdpEnd, flow, Owner::default(), 0);
+        }
+        let _ = UDP_PEERS.remove(&key);
+        return Some(());
+    }
+    if datagrams::state(flow) == udp_state::ENDED && !datagrams::fresh(flow) {
+        // Reported as ended a walk ago and silent since. A datagram between this look and the removal, after more than
+        // a minute of silence, would be lost.
+        let _ = UDP_PEERS.remove(&key);
+        return Some(());
+    }
+    visit(flow);
+    Some(())
+}
+
+/// Tells a flow's news, or ends it after long silence.
+#[inline(always)]
+fn visit(flow: &mut UdpFlow) {
+    let state = datagrams::state(flow);
+    if state != udp_state::ACTIVE && state != udp_state::ENDED {
+        return;
+    }
+    if datagrams::fresh(flow) {
+        flow.quiet = 0;
+        if state == udp_state::ENDED {
+            // Silent for long, and back: a new flow.
+            flow.start_ns = emit::now_ns();
+            atomic::replace_u32(&raw mut flow.state, udp_state::ENDED, udp_state::ACTIVE);
+        }
+        datagrams::report(Kind::UdpOpen, flow, Owner::default(), 0);
+    } else if state == udp_state::ACTIVE {
+        flow.quiet += 1;
+        if flow.quiet >= QUIET_WALKS && atomic::replace_u32(&raw mut flow.state, udp_state::ACTIVE, udp_state::ENDED) {
+            datagrams::report(Kind::UdpEnd, flow, Owner::default(), flags::IDLE);
+        }
+    }
+}

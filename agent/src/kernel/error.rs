@@ -1,0 +1,70 @@
+//! What can keep the probes from running, with the cure.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why the probes do not run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Built by plain cargo.
+    #[error("this binary was built without its probes: build it with `cargo xtask build`")]
+    NoObject,
+    /// Something that every probe needs is missing.
+    #[error("{what} is missing: {cure}")]
+    Missing {
+        /// What.
+        what: String,
+        /// What to do.
+        cure: String,
+    },
+    /// The running kernel's type information lacks a field that the probes read.
+    #[error("the kernel's type information has no {field}: this kernel is not supported, please report its version")]
+    NoField {
+        /// Struct and member.
+        field: String,
+    },
+    /// The kernel's type information cannot be read.
+    #[error("cannot read the kernel's type information from {path}: the kernel must be built with CONFIG_DEBUG_INFO_BTF")]
+    Btf {
+        /// File.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The cgroup2 root cannot be opened.
+    #[error("cannot open the cgroup2 root {path}: mount cgroup2 there, or set paths.cgroup in the configuration")]
+    Cgroup {
+        /// Directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The object or a map was refused.
+    #[error("cannot load the probes' maps: run as root or with CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN")]
+    Load {
+        /// Why.
+        source: Box<aya::EbpfError>,
+    },
+    /// A program that nothing works without was refused.
+    #[error("the kernel refused the probe {probe}: {reason}")]
+    Required {
+        /// Which.
+        probe: &'static str,
+        /// The kernel's words.
+        reason: String,
+    },
+    /// A map is not what it should be.
+    #[error("cannot open the probes' map {map}")]
+    Map {
+        /// Which.
+        map: &'static str,
+        /// Why.
+        source: Box<aya::maps::MapError>,
+    },
+    /// The thread could not be started.
+    #[error("cannot start the ring thread: raise the limit of processes (pids.max, RLIMIT_NPROC)")]
+    Thread {
+        /// Why.
+        source: io::Error,
+    },
+}

@@ -1,0 +1,224 @@
+//! The ring thread: drains the three rings in the order that attribution needs, walks what is open, reads the counters.
+//!
+//! Flows and metadata are taken from their rings first and lifecycle last, but handed over in the opposite order: every
+//! process and cgroup event that was written before a flow's record is then told before it.
+
+use std::collections::VecDeque;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use agent_core::decode::{DecodeOptions, Decoder};
+use agent_core::input::Input;
+use agent_core::time::BootNs;
+use agent_ebpf::wire::Ring;
+use aya::maps::{HashMap, MapData, RingBuf};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::time::{ClockId, clock_gettime};
+use tokio::sync::mpsc;
+
+use super::accounts::{Accounts, take};
+use super::iterators::Walk;
+use super::load::{Loaded, Walks};
+use super::{Error, Options};
+
+/// The thread drains at least this often: at most ten wake-ups a second when nothing is urgent.
+const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
+/// Counters are read this often, and at the end.
+const TOTALS_INTERVAL: Duration = Duration::from_secs(5);
+/// An account outlives its cgroup by this much: sockets may, and the last totals must have been read.
+const ACCOUNT_LINGER_NS: u64 = 5 * 60 * 1_000_000_000;
+/// Inputs handed over at once, at most: 32,768 of about 250 bytes are 8 MiB.
+const MOST_INPUTS: usize = 32_768;
+
+/// Starts the thread.
+pub(super) fn spawn(
+    mut loaded: Loaded,
+    options: &Options,
+    sender: mpsc::Sender<Vec<Input>>,
+    stop: Arc<AtomicBool>,
+) -> Result<(), Error> {
+    let reader = Reader {
+        metadata: take(&mut loaded.ebpf, "METADATA")?,
+        lifecycle: take(&mut loaded.ebpf, "LIFECYCLE")?,
+        bulk: take(&mut loaded.ebpf, "BULK")?,
+        accounts: Accounts::take(&mut loaded.ebpf)?,
+        closed_sockets: take(&mut loaded.ebpf, "CLOSED_SOCKETS")?,
+        walks: std::mem::take(&mut loaded.walks),
+        decoder: Decoder::new(DecodeOptions { keep_args: options.keep_args }),
+        held: Vec::new(),
+        gone: VecDeque::new(),
+        peers_closed: false,
+        walk_interval: Duration::from_millis(options.walk_interval_ms),
+        sender,
+    };
+    let ebpf = loaded.ebpf;
+    thread::Builder::new()
+        .name("sekisho-rings".to_owned())
+        .spawn(move || reader.run(ebpf, &stop))
+        .map(drop)
+        .map_err(|source| Error::Thread { source })
+}
+
+struct Reader {
+    metadata: RingBuf<MapData>,
+    lifecycle: RingBuf<MapData>,
+    bulk: RingBuf<MapData>,
+    accounts: Accounts,
+    closed_sockets: HashMap<MapData, u64, u64>,
+    walks: Walks,
+    decoder: Decoder,
+    /// Flows and metadata, until lifecycle is drained. Kept to reuse its room.
+    held: Vec<Input>,
+    /// Cgroups that are gone, and when; oldest first.
+    gone: VecDeque<(BootNs, u64)>,
+    /// A UDP socket with many peers closed: its other flows wait for a walk.
+    peers_closed: bool,
+    walk_interval: Duration,
+    sender: mpsc::Sender<Vec<Input>>,
+}
+
+/// The receiver is gone.
+struct Closed;
+
+impl Reader {
+    fn run(mut self, ebpf: aya::Ebpf, stop: &AtomicBool) {
+        let mut next_walk = Instant::now() + self.walk_interval;
+        let mut next_totals = Instant::now();
+        let mut next_tick = Instant::now();
+        while !stop.load(Ordering::Acquire) {
+            self.wait();
+            let now = Instant::now();
+            if now >= next_walk {
+                next_walk = now + self.walk_interval;
+                self.walk_all();
+            } else if std::mem::take(&mut self.peers_closed) {
+                self.walk_peers();
+            }
+            if self.drain().is_err() {
+                return;
+            }
+            let mut inputs = Vec::new();
+            if now >= next_tick {
+                next_tick = now + Duration::from_secs(1);
+                self.decoder.tick(boot_now(), &mut inputs);
+            }
+            if now >= next_totals {
+                next_totals = now + TOTALS_INTERVAL;
+                self.totals(&mut inputs);
+            }
+            if self.send(inputs).is_err() {
+                return;
+            }
+        }
+        // Detached first: what is written after the last drain would be lost silently.
+        drop(ebpf);
+        self.walk_all();
+        if self.drain().is_err() {
+            return;
+        }
+        let mut inputs = Vec::new();
+        self.decoder.finish(boot_now(), &mut inputs);
+        self.totals(&mut inputs);
+        // Whether anybody still listens makes no difference any more.
+        let _ = self.send(inputs);
+    }
+
+    /// Sleeps until a ring asks for attention or the interval is over.
+    fn wait(&self) {
+        let timeout = Timespec { tv_sec: 0, tv_nsec: DRAIN_INTERVAL.subsec_nanos().into() };
+        let mut rings = [
+            PollFd::from_borrowed_fd(self.metadata.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.lifecycle.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.bulk.as_fd(), PollFlags::IN),
+        ];
+        // An interrupted wait is a wait that is over.
+        let _ = poll(&mut rings, Some(&timeout));
+    }
+
+    /// Takes all that is in the rings, in portions.
+    fn drain(&mut self) -> Result<(), Closed> {
+        loop {
+            let mut inputs = Vec::new();
+            let mut full = false;
+            for (ring, buffer) in [(Ring::Metadata, &mut self.metadata), (Ring::Bulk, &mut self.bulk)] {
+                while let Some(item) = buffer.next() {
+                    self.decoder.feed(ring, &item, &mut self.held);
+                    if self.held.len() >= MOST_INPUTS {
+                        full = true;
+                        break;
+                    }
+                }
+            }
+            while let Some(item) = self.lifecycle.next() {
+                self.decoder.feed(Ring::Lifecycle, &item, &mut inputs);
+            }
+            for input in &inputs {
+                if let Input::CgroupGone { id, time } = input {
+                    self.gone.push_back((*time, *id));
+                }
+            }
+            self.peers_closed |=
+                self.held.iter().any(|input| matches!(input, Input::Udp(udp) if udp.many_peers && !udp.open));
+            inputs.append(&mut self.held);
+            self.send(inputs)?;
+            if !full {
+                return Ok(());
+            }
+        }
+    }
+
+    fn send(&self, inputs: Vec<Input>) -> Result<(), Closed> {
+        if inputs.is_empty() {
+            return if self.sender.is_closed() { Err(Closed) } else { Ok(()) };
+        }
+        // Waits when the engine is behind: the rings then fill, and the kernel counts what finds no room.
+        self.sender.blocking_send(inputs).map_err(|_| Closed)
+    }
+
+    fn walk_all(&mut self) {
+        walk("open connections", self.walks.tcp.as_ref());
+        walk("UDP sockets", self.walks.udp.as_ref());
+        self.walk_peers();
+    }
+
+    /// Walks the flows beside their sockets' first; then the closed sockets among them are done with.
+    fn walk_peers(&mut self) {
+        let closed: Vec<u64> = self.closed_sockets.keys().filter_map(Result::ok).collect();
+        walk("UDP peers", self.walks.peers.as_ref());
+        for cookie in closed {
+            // Gone already is as good.
+            let _ = self.closed_sockets.remove(&cookie);
+        }
+    }
+
+    fn totals(&mut self, inputs: &mut Vec<Input>) {
+        match self.accounts.read() {
+            Ok(totals) => inputs.push(Input::KernelTotals(Box::new(totals))),
+            Err(error) => tracing::warn!("cannot read the kernel's counters: {error}"),
+        }
+        let now = boot_now();
+        while let Some((time, id)) = self.gone.front().copied()
+            && now.since(time) > ACCOUNT_LINGER_NS
+        {
+            self.gone.pop_front();
+            self.accounts.forget(id);
+        }
+    }
+}
+
+fn walk(what: &str, walk: Option<&Walk>) {
+    if let Some(walk) = walk
+        && let Err(error) = walk.run()
+    {
+        tracing::warn!("cannot walk {what}: {error}");
+    }
+}
+
+fn boot_now() -> BootNs {
+    let now = clock_gettime(ClockId::Boottime);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    BootNs(seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(now.tv_nsec).unwrap_or(0)))
+}
