@@ -39,7 +39,7 @@ pub mod counter {
 
     /// Sockets not tracked because the storage cap was reached or an allocation failed (their totals are merged at close).
     pub const UNTRACKED_SOCKETS: u32 = (KINDS * FATES) as u32;
-    /// Connect attempts not followed because the pending map was full.
+    /// Connect attempts not followed because their socket was not tracked.
     pub const UNTRACKED_ATTEMPTS: u32 = UNTRACKED_SOCKETS + 1;
     /// UDP flows beside their socket's first that found the peers map full (their bytes are merged).
     pub const UNTRACKED_PEERS: u32 = UNTRACKED_SOCKETS + 2;

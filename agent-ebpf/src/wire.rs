@@ -257,8 +257,6 @@ pub struct Tcp {
     pub cookie: u64,
     /// When the SYN was sent, or the accepted socket was made; 0 when not known.
     pub start_ns: u64,
-    /// When the handshake completed; 0 = never, or before the probes.
-    pub established_ns: u64,
     /// Payload bytes sent and acknowledged or still in flight, without retransmissions, since the last record.
     pub bytes_sent: u64,
     /// Payload bytes received, since the last record.
@@ -457,7 +455,7 @@ const _: () = {
     assert!(size_of::<Owner>() == 16);
     assert!(size_of::<Named>() == 32);
     assert!(size_of::<Tuple>() == 40);
-    assert!(size_of::<Tcp>() == 152);
+    assert!(size_of::<Tcp>() == 144);
     assert!(size_of::<Attempt>() == 104);
     assert!(size_of::<Udp>() == 152);
     assert!(size_of::<Exec>() == 80);

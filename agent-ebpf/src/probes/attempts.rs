@@ -1,7 +1,7 @@
 //! cgroup connect4 and connect6: who tried to connect, and where to. Exact, in the caller's context.
 //!
-//! The attempt waits in `PENDING` until the SYN is sent (`tcp`) or, if it never is, until the socket is closed or tries
-//! again (`release`, here): then the kernel had no way to send it.
+//! The attempt waits in the socket's entry until the SYN is sent (`tcp`) or, if it never is, until the socket is closed
+//! or tries again (`release`, here): then the kernel had no way to send it.
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::bpf_sock;
@@ -10,14 +10,14 @@ use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 
 use agent_ebpf::rules;
-use agent_ebpf::shared::counter;
-use agent_ebpf::wire::{self, Kind, Outcome, Tuple};
+use agent_ebpf::wire::{self, Direction, Kind, Outcome, Owner, Tuple};
 
 use super::ALLOW;
 use super::emit::{self, Reserved};
 use super::kernel;
-use super::maps::{PENDING, Pending};
+use super::maps::{TcpSocket, tcp_flags};
 use super::metadata;
+use super::tcp;
 
 const IPPROTO_TCP: u32 = 6;
 
@@ -46,58 +46,66 @@ fn try_connect(ctx: &SockAddrContext, v6: bool) -> Option<()> {
     }
     let remote = if v6 { address6(ctx) } else { address4(ctx) };
     let remote_port = u16::from_be(port as u16);
-    let tcp = kernel::tcp_sock::<bpf_sock>(sk)?;
-    // SAFETY: the context of this program.
-    let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
+    let socket = kernel::tcp_sock::<bpf_sock>(sk)?;
     let task = kernel::current();
-    let pending = Pending {
-        start_ns: emit::now_ns(),
-        cgroup_id: kernel::sock_cgroup_id(tcp),
-        opener: kernel::owner_of(task),
-        tuple: Tuple {
-            local: if v6 { [0; 16] } else { rules::mapped([0; 4]) },
-            remote,
-            local_port: 0,
-            remote_port,
-            netns: kernel::netns_of(tcp),
-        },
-    };
     if rules::metadata_service(&remote, remote_port).is_some() {
         metadata::connects(sk, task);
     }
-    fails(cookie, Outcome::Unreachable);
-    // SAFETY: no argument. Not zero after a program of a cgroup below refused this call.
-    if unsafe { bpf_get_retval() } != 0 {
-        tell(cookie, &pending, Outcome::Denied);
+    let entry = tcp::track(sk)?;
+    if entry.flags & tcp_flags::ATTEMPT != 0 {
+        tell(entry, Outcome::Unreachable);
+    } else if entry.flags != 0 {
+        // Connected already, or listening: the call will fail, and nothing begins.
         return None;
     }
-    if PENDING.insert(cookie, &pending, 0).is_err() {
-        emit::count(counter::UNTRACKED_ATTEMPTS);
+    *entry = TcpSocket {
+        // SAFETY: the context of this program.
+        cookie: unsafe { bpf_get_socket_cookie(ctx.as_ptr()) },
+        cgroup_id: kernel::sock_cgroup_id(socket),
+        start_ns: emit::now_ns(),
+        opener: kernel::owner_of(task),
+        closer: Owner::default(),
+        reported: [0; 3],
+        flags: tcp_flags::TRACKED | tcp_flags::ATTEMPT,
+        stale_error: 0,
+        shown: 0,
+        netns: kernel::netns_of(socket),
+        remote,
+        remote_port,
+        pad: [0; 6],
+    };
+    // SAFETY: no argument. Not zero after a program of a cgroup below refused this call.
+    if unsafe { bpf_get_retval() } != 0 {
+        fails(entry, Outcome::Denied);
     }
     Some(())
 }
 
-/// Tells a waiting attempt of a socket, if there is one, that nothing will come of it.
+/// Nothing came of a waiting attempt, and nothing will.
 #[inline(always)]
-pub fn fails(cookie: u64, outcome: Outcome) {
-    // SAFETY: copied at once.
-    if let Some(pending) = unsafe { PENDING.get(cookie) } {
-        tell(cookie, pending, outcome);
-        let _ = PENDING.remove(cookie);
-    }
+pub fn fails(entry: &mut TcpSocket, outcome: Outcome) {
+    tell(entry, outcome);
+    entry.flags = 0;
+    emit::release_socket();
 }
 
 #[inline(always)]
-fn tell(cookie: u64, pending: &Pending, outcome: Outcome) {
+fn tell(entry: &TcpSocket, outcome: Outcome) {
     let now = emit::now_ns();
-    match emit::reserve::<wire::Attempt>(Kind::Attempt, pending.cgroup_id, now) {
+    match emit::reserve::<wire::Attempt>(Kind::Attempt, entry.cgroup_id, now) {
         Reserved::Slot(slot) => {
             let record = wire::Attempt {
-                header: emit::header::<wire::Attempt>(Kind::Attempt, 0, 0, now, pending.cgroup_id),
-                cookie,
-                start_ns: pending.start_ns,
-                opener: pending.opener,
-                tuple: pending.tuple,
+                header: emit::header::<wire::Attempt>(Kind::Attempt, 0, 0, now, entry.cgroup_id),
+                cookie: entry.cookie,
+                start_ns: entry.start_ns,
+                opener: entry.opener,
+                tuple: Tuple {
+                    local: if rules::is_mapped(&entry.remote) { rules::mapped([0; 4]) } else { [0; 16] },
+                    remote: entry.remote,
+                    local_port: 0,
+                    remote_port: entry.remote_port,
+                    netns: entry.netns,
+                },
                 outcome: outcome as u8,
                 pad: [0; 7],
             };
@@ -105,7 +113,7 @@ fn tell(cookie: u64, pending: &Pending, outcome: Outcome) {
             unsafe { slot.place().write(record) };
             slot.submit();
         }
-        Reserved::No(refused) => refused.merge(Some((wire::Direction::Outbound, outcome)), 0, 0),
+        Reserved::No(refused) => refused.merge(Some((Direction::Outbound, outcome)), 0, 0),
     }
 }
 

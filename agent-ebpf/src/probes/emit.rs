@@ -15,7 +15,7 @@ use agent_ebpf::shared::{Account, Fate, counter};
 use agent_ebpf::wire::{Direction, Header, Kind, Outcome, Ring, VERSION};
 
 use super::atomic;
-use super::maps::{ACCOUNTS, BULK, COUNTERS, LIFECYCLE, LIVE, METADATA, OVERFLOW, SETTINGS};
+use super::maps::{ACCOUNTS, BULK, COUNTERS, LIFECYCLE, LIVE, LIVE_LOCAL, METADATA, OVERFLOW, SETTINGS};
 
 /// Boot-time nanoseconds.
 #[inline(always)]
@@ -27,9 +27,17 @@ pub fn now_ns() -> u64 {
 /// Adds one to a counter. Atomic although per CPU: softirq may interrupt a program between load and store.
 #[inline(always)]
 pub fn count(index: u32) {
-    if let Some(counter) = COUNTERS.get_ptr_mut(index) {
-        atomic::add(counter, 1);
+    if let Some(counters) = COUNTERS.get_ptr_mut(0) {
+        bump(counters, index);
     }
+}
+
+type Counters = [u64; counter::COUNT as usize];
+
+#[inline(always)]
+fn bump(counters: *mut Counters, index: u32) {
+    // SAFETY: callers pass constants below COUNT.
+    atomic::add(unsafe { counters.cast::<u64>().add(index as usize) }, 1);
 }
 
 /// A record's header.
@@ -41,7 +49,6 @@ pub fn header<T>(kind: Kind, flags: u16, extra_bytes: u32, time_ns: u64, cgroup_
 /// A place in a ring, to be written whole and submitted.
 pub struct Slot<T> {
     place: *mut T,
-    kind: Kind,
     wake: bool,
 }
 
@@ -56,7 +63,6 @@ impl<T> Slot<T> {
     #[inline(always)]
     pub fn submit(self) {
         let flags = if self.wake { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
-        count(counter::record(self.kind, Fate::Written));
         // SAFETY: the place came from a reservation and is given back once.
         unsafe { bpf_ringbuf_submit(self.place.cast(), flags.into()) };
     }
@@ -70,9 +76,9 @@ pub enum Reserved<T> {
     No(Refused),
 }
 
-/// Why there is no room, and the account that was asked.
+/// Why there is no room, and on whose account.
 pub struct Refused {
-    account: Option<*mut Account>,
+    cgroup_id: u64,
     over_budget: bool,
     kind: Kind,
 }
@@ -83,14 +89,18 @@ pub fn reserve<T>(kind: Kind, cgroup_id: u64, now: u64) -> Reserved<T> {
     let bytes = size_of::<T>() as u32;
     let admission = admit(kind, cgroup_id, now, bytes);
     if !admission.allowed {
-        return Reserved::No(Refused { account: admission.account, over_budget: true, kind });
+        return Reserved::No(Refused { cgroup_id, over_budget: true, kind });
     }
     // SAFETY: a constant size; null when full.
     let place = unsafe { bpf_ringbuf_reserve(ring_ptr(kind.ring()), u64::from(bytes), 0) }.cast::<T>();
     if place.is_null() {
-        return Reserved::No(Refused { account: admission.account, over_budget: false, kind });
+        return Reserved::No(Refused { cgroup_id, over_budget: false, kind });
     }
-    Reserved::Slot(Slot { place, kind, wake: admission.wake })
+    // A reserved place is always submitted.
+    if let Some(counters) = admission.counters {
+        bump(counters, counter::record(kind, Fate::Written));
+    }
+    Reserved::Slot(Slot { place, wake: admission.wake })
 }
 
 /// Copies `len` bytes (variable, at most what `from` holds) to the ring of `kind`.
@@ -98,7 +108,7 @@ pub fn reserve<T>(kind: Kind, cgroup_id: u64, now: u64) -> Reserved<T> {
 pub fn output<T>(kind: Kind, cgroup_id: u64, now: u64, from: *const T, len: u32) {
     let admission = admit(kind, cgroup_id, now, len);
     if !admission.allowed {
-        return Refused { account: admission.account, over_budget: true, kind }.drop_record();
+        return Refused { cgroup_id, over_budget: true, kind }.drop_record();
     }
     let flags = if admission.wake { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
     // SAFETY: callers bound `len` by the size of `T`; the verifier checks it.
@@ -107,7 +117,7 @@ pub fn output<T>(kind: Kind, cgroup_id: u64, now: u64, from: *const T, len: u32)
     if result == 0 {
         count(counter::record(kind, Fate::Written));
     } else {
-        Refused { account: admission.account, over_budget: false, kind }.drop_record();
+        Refused { cgroup_id, over_budget: false, kind }.drop_record();
     }
 }
 
@@ -116,7 +126,7 @@ impl Refused {
     #[inline(always)]
     pub fn untracked(kind: Kind, cgroup_id: u64) -> Self {
         count(counter::record(kind, Fate::Seen));
-        Self { account: account(cgroup_id), over_budget: false, kind }
+        Self { cgroup_id, over_budget: false, kind }
     }
 
     /// Counts a record whose content is gone (metadata, lifecycle).
@@ -131,7 +141,7 @@ impl Refused {
     #[inline(always)]
     pub fn merge(self, ended: Option<(Direction, Outcome)>, bytes_sent: u64, bytes_received: u64) {
         count(counter::record(self.kind, Fate::Merged));
-        if let Some(account) = self.account {
+        if let Some(account) = account(self.cgroup_id) {
             // SAFETY: a map value; all adds are atomic.
             let account = unsafe { &mut *account };
             if let Some((direction, outcome)) = ended {
@@ -147,7 +157,7 @@ impl Refused {
 
     #[inline(always)]
     fn note(self) {
-        if let Some(account) = self.account {
+        if let Some(account) = account(self.cgroup_id) {
             let ring = self.kind.ring() as usize;
             // SAFETY: as in `merge`.
             let account = unsafe { &mut *account };
@@ -159,14 +169,17 @@ impl Refused {
 }
 
 struct Admission {
-    account: Option<*mut Account>,
+    counters: Option<*mut Counters>,
     allowed: bool,
     wake: bool,
 }
 
 #[inline(always)]
 fn admit(kind: Kind, cgroup_id: u64, now: u64, bytes: u32) -> Admission {
-    count(counter::record(kind, Fate::Seen));
+    let counters = COUNTERS.get_ptr_mut(0);
+    if let Some(counters) = counters {
+        bump(counters, counter::record(kind, Fate::Seen));
+    }
     let ring = kind.ring();
     // SAFETY: plain integers, frozen.
     let ring_bytes = unsafe { read_volatile(addr_of!(SETTINGS.ring_bytes[ring as usize])) };
@@ -176,15 +189,20 @@ fn admit(kind: Kind, cgroup_id: u64, now: u64, bytes: u32) -> Admission {
     let pending = unsafe { bpf_ringbuf_query(ring_ptr(ring), BPF_RB_AVAIL_DATA.into()) };
     // Metadata is rare and urgent; lifecycle must be there before flows are named, which the drain's order ensures.
     let wake = matches!(ring, Ring::Metadata) || pending > ring_bytes / 4;
+    // A ring with this much room needs no budgets, and most records find it so.
+    if pending <= ring_bytes / 4 {
+        return Admission { counters, allowed: true, wake };
+    }
     let Some(account) = account(cgroup_id) else {
-        return Admission { account: None, allowed: true, wake };
+        return Admission { counters, allowed: true, wake };
     };
     // SAFETY: a map value. Two CPUs may race here: a lost update makes the budget a little wider, never a count wrong.
     let word = unsafe { addr_of!((*account).window[ring as usize]).read_volatile() };
     let (word, used) = rules::window_add(word, now, bytes);
     // SAFETY: as above.
     unsafe { write_volatile(&raw mut (*account).window[ring as usize], word) };
-    Admission { account: Some(account), allowed: rules::may_write(used, guaranteed, pending, ring_bytes), wake }
+    let allowed = rules::may_write(used, guaranteed, pending, ring_bytes);
+    Admission { counters, allowed, wake }
 }
 
 /// The account of a cgroup; the shared one when the map is full.
@@ -215,25 +233,41 @@ fn new_account(cgroup_id: u64) -> Option<*mut Account> {
     OVERFLOW.get_ptr_mut(0)
 }
 
+/// A CPU tells its balance when it is off by this much: the cap is soft by as much per CPU, and most connections touch
+/// no memory that CPUs share.
+const LIVE_BATCH: u64 = 64;
+
 /// Takes one of the places for tracked sockets; `false` when all are taken.
 #[inline(always)]
 pub fn admit_socket() -> bool {
     // SAFETY: plain integers, frozen.
     let most = unsafe { read_volatile(addr_of!(SETTINGS.max_sockets)) };
     let Some(live) = LIVE.get_ptr_mut(0) else { return false };
-    if atomic::add(live, 1) < u64::from(most) {
-        return true;
+    // SAFETY: a map value. The balance may be below zero for a moment, when another CPU told its ends first.
+    let now = unsafe { read_volatile(live) } as i64;
+    if now >= i64::from(most) {
+        count(counter::UNTRACKED_SOCKETS);
+        return false;
     }
-    atomic::add(live, u64::MAX);
-    count(counter::UNTRACKED_SOCKETS);
-    false
+    settle(live, 1);
+    true
 }
 
 /// Gives a place for a tracked socket back.
 #[inline(always)]
 pub fn release_socket() {
     if let Some(live) = LIVE.get_ptr_mut(0) {
-        atomic::add(live, u64::MAX);
+        settle(live, -1);
+    }
+}
+
+#[inline(always)]
+fn settle(live: *mut u64, change: i64) {
+    let Some(local) = LIVE_LOCAL.get_ptr_mut(0) else { return };
+    let balance = atomic::add(local, change as u64).wrapping_add(change as u64);
+    // LIVE_BATCH above or below zero.
+    if balance.wrapping_add(LIVE_BATCH) > 2 * LIVE_BATCH && atomic::replace(local, balance, 0) {
+        atomic::add(live, balance);
     }
 }
 

@@ -4,9 +4,7 @@
 //! `bpf_get_current_task_btf`, and pointers read through those): it checks each load against the struct's type, and a
 //! load from a stale pointer yields zero instead of a fault.
 
-use aya_ebpf::helpers::generated::{
-    bpf_get_current_task_btf, bpf_sk_storage_delete, bpf_sk_storage_get, bpf_skc_to_tcp_sock,
-};
+use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_sk_storage_get, bpf_skc_to_tcp_sock};
 
 use agent_ebpf::rules;
 use agent_ebpf::shared::Offsets;
@@ -154,12 +152,4 @@ pub fn storage<M, V, S>(map: &M, sk: *mut S, create: bool) -> Option<&'static mu
     let value = unsafe { bpf_sk_storage_get(map, sk.cast(), core::ptr::null_mut(), flags) }.cast::<V>();
     // SAFETY: null or a valid value of the map's type; racing writers use atomics or own their fields.
     unsafe { value.as_mut() }
-}
-
-/// Deletes an entry of a socket storage map.
-#[inline(always)]
-pub fn forget<M, S>(map: &M, sk: *mut S) {
-    let map = core::ptr::from_ref(map).cast_mut().cast();
-    // SAFETY: as in `storage`; deleting what is not there is an error code that means nothing here.
-    let _ = unsafe { bpf_sk_storage_delete(map, sk.cast()) };
 }

@@ -5,7 +5,7 @@ use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, RingBuf, SkStorage};
 use aya_ebpf::macros::btf_map;
 
 use agent_ebpf::shared::{Account, Offsets, PeerKey, Settings, UdpFlow, counter};
-use agent_ebpf::wire::{ANCESTORS, Named, Owner, Tuple};
+use agent_ebpf::wire::{ANCESTORS, Named, Owner};
 
 /// Frozen before the programs are loaded. Writer: agent. Reader: every program.
 #[unsafe(no_mangle)]
@@ -31,9 +31,10 @@ pub static LIFECYCLE: RingBuf<u8, { 1 << 20 }> = RingBuf::new();
 #[btf_map]
 pub static BULK: RingBuf<u8, { 1 << 22 }> = RingBuf::new();
 
-/// Counters of `agent_ebpf::shared::counter`, 65 x 8 bytes per CPU. Writer: every program. Reader: agent.
+/// Counters of `agent_ebpf::shared::counter`, 65 x 8 bytes per CPU, in one value: one look-up a run. Writer: every
+/// program. Reader: agent.
 #[btf_map]
-pub static COUNTERS: PerCpuArray<u64, { counter::COUNT as usize }> = PerCpuArray::new();
+pub static COUNTERS: PerCpuArray<[u64; counter::COUNT as usize], 1> = PerCpuArray::new();
 
 /// Accounts by cgroup id, at most 8,192 of 320 bytes (2.6 MB), allocated as they come. Writer: emit. Reader: agent.
 /// Deleter: agent, minutes after the cgroup is gone.
@@ -44,17 +45,16 @@ pub static ACCOUNTS: HashMap<u64, Account, 8192, { BPF_F_NO_PREALLOC as usize }>
 #[btf_map]
 pub static OVERFLOW: Array<Account, 1> = Array::new();
 
-/// Live entries of [`TCP_SOCKETS`] and [`UDP_SOCKETS`]. Writer: tcp, datagrams, release, baseline. Reader: the same.
+/// Live entries of [`TCP_SOCKETS`] and [`UDP_SOCKETS`], as far as the CPUs have told. Writer, reader: emit.
 #[btf_map]
 pub static LIVE: Array<u64, 1> = Array::new();
 
-/// Connects that have no connection state yet, by cookie: 4,096 of 88 bytes, allocated as they come.
-/// Writer: attempts. Reader, deleter: tcp (at the SYN), release.
+/// Entries made less entries ended on one CPU, not told to [`LIVE`] yet. Writer, reader: emit.
 #[btf_map]
-pub static PENDING: HashMap<u64, Pending, 4096, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
+pub static LIVE_LOCAL: PerCpuArray<u64, 1> = PerCpuArray::new();
 
 /// TCP sockets; a listener's entry is cloned to what it accepts. Bounded by `Settings::max_sockets`.
-/// Writer: tcp, release, baseline, walks. Deleter: tcp at CLOSE; else the kernel with the socket.
+/// Writer: attempts, tcp, release, baseline, walks. Deleter: the kernel with the socket.
 #[btf_map]
 pub static TCP_SOCKETS: CloneStorage<TcpSocket> = CloneStorage::new();
 
@@ -86,16 +86,6 @@ pub static EXEC_SCRATCH: PerCpuArray<ExecScratch, 1> = PerCpuArray::new();
 #[btf_map]
 pub static CGROUP_SCRATCH: PerCpuArray<CgroupScratch, 1> = PerCpuArray::new();
 
-/// Value of [`PENDING`].
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub struct Pending {
-    pub start_ns: u64,
-    pub cgroup_id: u64,
-    pub opener: Owner,
-    pub tuple: Tuple,
-}
-
 /// Value of [`TCP_SOCKETS`].
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -103,7 +93,6 @@ pub struct TcpSocket {
     pub cookie: u64,
     pub cgroup_id: u64,
     pub start_ns: u64,
-    pub established_ns: u64,
     /// Who connected or listened.
     pub opener: Owner,
     /// Who closed.
@@ -116,12 +105,16 @@ pub struct TcpSocket {
     pub stale_error: u32,
     /// A walk has shown this connection. Written by walks alone.
     pub shown: u32,
-    pub pad: u32,
+    /// While an attempt waits: where to.
+    pub netns: u32,
+    pub remote: [u8; 16],
+    pub remote_port: u16,
+    pub pad: [u8; 6],
 }
 
 /// Bits of [`TcpSocket::flags`].
 pub mod tcp_flags {
-    /// The entry is in use (a fresh one is all zero).
+    /// The entry is in use (a fresh one is all zero, and so is one whose connection ended).
     pub const TRACKED: u32 = 1;
     pub const LISTENER: u32 = 1 << 1;
     pub const OUTBOUND: u32 = 1 << 2;
@@ -129,7 +122,8 @@ pub mod tcp_flags {
     pub const ESTABLISHED: u32 = 1 << 4;
     /// Older than the probes: its end is told by the tracepoint.
     pub const PREEXISTING: u32 = 1 << 5;
-    pub const CLOSED: u32 = 1 << 6;
+    /// connect was called and no SYN was sent yet.
+    pub const ATTEMPT: u32 = 1 << 6;
 }
 
 /// Value of [`METADATA_SOCKETS`].

@@ -167,11 +167,7 @@ fn capture<const N: usize>(packet: &Packet, segment: &Segment) -> Option<()> {
 
 /// A TCP connection ended: if it went to a metadata service, say so in the metadata ring too, behind its payload.
 #[inline(always)]
-pub fn connection_ends(sk: *mut bpf_sock, tcp: Kptr, connection: &TcpSocket, outcome: Outcome, now: u64) {
-    if connection.flags & tcp_flags::INBOUND != 0 {
-        return;
-    }
-    let tuple = kernel::tuple_of(tcp);
+pub fn connection_ends(sk: *mut bpf_sock, connection: &TcpSocket, tuple: &Tuple, outcome: Outcome, now: u64) {
     let Some(service) = rules::metadata_service(&tuple.remote, tuple.remote_port) else { return };
     let slot = match emit::reserve::<wire::MetadataEnd>(Kind::MetadataEnd, connection.cgroup_id, now) {
         Reserved::Slot(slot) => slot,
@@ -191,7 +187,7 @@ pub fn connection_ends(sk: *mut bpf_sock, tcp: Kptr, connection: &TcpSocket, out
         record.process = Named { owner: connection.opener, ..Named::default() };
         record.ancestors = [Named::default(); ANCESTORS];
     }
-    record.tuple = tuple;
+    record.tuple = *tuple;
     record.service = service as u8;
     record.outcome = outcome as u8;
     record.pad = [0; 6];

@@ -1,9 +1,7 @@
 //! cgroup sock_release: the last descriptor of an IPv4 or IPv6 socket is closed, in the closer's context and before the
 //! protocol hears of it. Exact, killed processes included.
 
-use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::bpf_sock;
-use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
 use aya_ebpf::macros::cgroup_sock;
 use aya_ebpf::programs::SockContext;
 
@@ -38,15 +36,12 @@ fn try_release(ctx: &SockContext) -> Option<()> {
 
 #[inline(always)]
 fn tcp_closes(ctx: &SockContext) -> Option<()> {
-    let entry: Option<&mut TcpSocket> = kernel::storage(&TCP_SOCKETS, ctx.sock, false);
-    let Some(entry) = entry else {
-        // SAFETY: the context of this program.
-        attempts::fails(unsafe { bpf_get_socket_cookie(ctx.as_ptr()) }, Outcome::Unreachable);
-        return None;
-    };
-    if entry.flags & tcp_flags::LISTENER != 0 {
+    let entry: &mut TcpSocket = kernel::storage(&TCP_SOCKETS, ctx.sock, false)?;
+    if entry.flags & tcp_flags::ATTEMPT != 0 {
+        attempts::fails(entry, Outcome::Unreachable);
+    } else if entry.flags & tcp_flags::LISTENER != 0 {
         // Listeners have no state callback; the entry goes with the socket.
-        entry.flags |= tcp_flags::CLOSED;
+        entry.flags = 0;
         emit::release_socket();
     } else if entry.closer.tgid == 0 {
         entry.closer = kernel::owner_of(kernel::current());

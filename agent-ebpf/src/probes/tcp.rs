@@ -14,13 +14,13 @@ use aya_ebpf::macros::{btf_tracepoint, sock_ops};
 use aya_ebpf::programs::{BtfTracePointContext, SockOpsContext};
 
 use agent_ebpf::rules::{self, TcpEnding, tcp_state};
-use agent_ebpf::wire::{self, Direction, Kind, Outcome, Owner, flags};
+use agent_ebpf::wire::{self, Direction, Kind, Outcome, Owner, Tuple, flags};
 
 use super::ALLOW;
 use super::atomic;
 use super::emit::{self, Refused, Reserved};
 use super::kernel::{self, Kptr, offset, read};
-use super::maps::{PENDING, TCP_SOCKETS, TcpSocket, tcp_flags};
+use super::maps::{TCP_SOCKETS, TcpSocket, tcp_flags};
 use super::metadata;
 
 const SOCK_DONE_BIT: u64 = 1 << 1;
@@ -48,38 +48,20 @@ fn try_tcp(ctx: &SockOpsContext) -> Option<()> {
 fn connects(ctx: &SockOpsContext) -> Option<()> {
     let sk = socket(ctx)?;
     ask_for_states(ctx);
-    let cookie = cookie(ctx);
-    let now = emit::now_ns();
     let tcp = kernel::tcp_sock(sk)?;
-    let mut opener = Owner::default();
-    let mut start_ns = now;
-    // SAFETY: copied at once.
-    if let Some(pending) = unsafe { PENDING.get(cookie) } {
-        opener = pending.opener;
-        start_ns = pending.start_ns;
-        let _ = PENDING.remove(cookie);
-    }
     let entry = track(sk)?;
-    *entry = TcpSocket {
-        cookie,
-        cgroup_id: kernel::sock_cgroup_id(tcp),
-        start_ns,
-        established_ns: 0,
-        opener,
-        closer: Owner::default(),
-        reported: [0; 3],
-        flags: tcp_flags::TRACKED | tcp_flags::OUTBOUND,
-        stale_error: read(tcp, offset!(sk_err)),
-        shown: 0,
-        pad: 0,
-    };
+    if entry.flags & tcp_flags::ATTEMPT == 0 {
+        // connect was not seen (its probe was refused, or the kernel itself connects): no owner.
+        begin(entry, cookie(ctx), tcp, Owner::default());
+    }
+    entry.stale_error = read(tcp, offset!(sk_err));
+    entry.flags = tcp_flags::TRACKED | tcp_flags::OUTBOUND;
     Some(())
 }
 
 #[inline(always)]
 fn established(ctx: &SockOpsContext) -> Option<()> {
     let entry: &mut TcpSocket = kernel::storage(&TCP_SOCKETS, socket(ctx)?, false)?;
-    entry.established_ns = emit::now_ns();
     entry.flags |= tcp_flags::ESTABLISHED;
     Some(())
 }
@@ -90,43 +72,45 @@ fn accepted(ctx: &SockOpsContext) -> Option<()> {
     let sk = socket(ctx)?;
     ask_for_states(ctx);
     let tcp = kernel::tcp_sock(sk)?;
-    let now = emit::now_ns();
     let found: Option<&mut TcpSocket> = kernel::storage(&TCP_SOCKETS, sk, false);
-    let mut opener = Owner::default();
-    if let Some(entry) = found {
-        if entry.flags & tcp_flags::OUTBOUND != 0 {
-            // Both sides connected at once (or the socket connected to itself): it stays outbound.
-            entry.established_ns = now;
+    let entry = match found {
+        // Both sides connected at once (or the socket connected to itself): it stays outbound.
+        Some(entry) if entry.flags & tcp_flags::OUTBOUND != 0 => {
             entry.flags |= tcp_flags::ESTABLISHED;
             return Some(());
         }
-        opener = entry.opener;
-        if !emit::admit_socket() {
-            kernel::forget(&TCP_SOCKETS, sk);
-            return None;
+        Some(entry) => {
+            if !emit::admit_socket() {
+                entry.flags = 0;
+                return None;
+            }
+            entry
         }
-        begin_inbound(entry, cookie(ctx), tcp, opener, now);
-        return Some(());
-    }
-    let entry = track(sk)?;
-    begin_inbound(entry, cookie(ctx), tcp, opener, now);
+        None => track(sk)?,
+    };
+    let listener = entry.opener;
+    begin(entry, cookie(ctx), tcp, listener);
+    entry.flags = tcp_flags::TRACKED | tcp_flags::INBOUND | tcp_flags::ESTABLISHED;
     Some(())
 }
 
+/// Starts an entry anew.
 #[inline(always)]
-fn begin_inbound(entry: &mut TcpSocket, cookie: u64, tcp: Kptr, opener: Owner, now: u64) {
+fn begin(entry: &mut TcpSocket, cookie: u64, tcp: Kptr, opener: Owner) {
     *entry = TcpSocket {
         cookie,
         cgroup_id: kernel::sock_cgroup_id(tcp),
-        start_ns: now,
-        established_ns: now,
+        start_ns: emit::now_ns(),
         opener,
         closer: Owner::default(),
         reported: [0; 3],
-        flags: tcp_flags::TRACKED | tcp_flags::INBOUND | tcp_flags::ESTABLISHED,
+        flags: 0,
         stale_error: 0,
         shown: 0,
-        pad: 0,
+        netns: 0,
+        remote: [0; 16],
+        remote_port: 0,
+        pad: [0; 6],
     };
 }
 
@@ -169,14 +153,21 @@ fn closes(ctx: &SockOpsContext) -> Option<()> {
         untracked_closes(tcp, old_state);
         return None;
     };
+    if entry.flags & tcp_flags::TRACKED == 0 {
+        untracked_closes(tcp, old_state);
+        return None;
+    }
     if entry.flags & (tcp_flags::LISTENER | tcp_flags::PREEXISTING) != 0 {
         return None;
     }
     let now = emit::now_ns();
-    entry.flags |= tcp_flags::CLOSED;
-    let outcome = report(Kind::TcpEnd, tcp, entry, old_state, now);
-    metadata::connection_ends(sk, tcp, entry, outcome, now);
-    kernel::forget(&TCP_SOCKETS, sk);
+    let tuple = kernel::tuple_of(tcp);
+    let outcome = report(Kind::TcpEnd, tcp, entry, &tuple, old_state, now);
+    if entry.flags & tcp_flags::OUTBOUND != 0 {
+        metadata::connection_ends(sk, entry, &tuple, outcome, now);
+    }
+    // The entry goes with the socket, unless that connects again.
+    entry.flags = 0;
     emit::release_socket();
     Some(())
 }
@@ -199,7 +190,7 @@ fn untracked_closes(tcp: Kptr, old_state: u8) {
 
 /// Tells one connection's news since its last record. Returns the outcome so far.
 #[inline(always)]
-pub fn report(kind: Kind, tcp: Kptr, entry: &mut TcpSocket, old_state: u8, now: u64) -> Outcome {
+pub fn report(kind: Kind, tcp: Kptr, entry: &mut TcpSocket, tuple: &Tuple, old_state: u8, now: u64) -> Outcome {
     let (sent_total, received_total) = payload_bytes(tcp);
     let retransmits_total: u32 = read(tcp, offset!(tcp_total_retrans));
     let established = entry.flags & tcp_flags::ESTABLISHED != 0;
@@ -230,12 +221,11 @@ pub fn report(kind: Kind, tcp: Kptr, entry: &mut TcpSocket, old_state: u8, now: 
         header: emit::header::<wire::Tcp>(kind, record_flags(entry), 0, now, entry.cgroup_id),
         cookie: entry.cookie,
         start_ns: entry.start_ns,
-        established_ns: entry.established_ns,
         bytes_sent,
         bytes_received,
         opener: entry.opener,
         closer: entry.closer,
-        tuple: kernel::tuple_of(tcp),
+        tuple: *tuple,
         retransmits,
         srtt_us: read::<u32>(tcp, offset!(tcp_srtt_us)) >> 3,
         min_rtt_us: min_rtt_us(tcp),
@@ -266,20 +256,20 @@ fn try_preexisting(ctx: &BtfTracePointContext) -> Option<()> {
     let sk: *mut bpf_sock = ctx.arg(0);
     let entry: &mut TcpSocket = kernel::storage(&TCP_SOCKETS, sk, false)?;
     let wanted = tcp_flags::PREEXISTING | tcp_flags::LISTENER;
-    if entry.flags & wanted != tcp_flags::PREEXISTING || entry.flags & tcp_flags::CLOSED != 0 {
+    if entry.flags & wanted != tcp_flags::PREEXISTING {
         return None;
     }
     let tcp = kernel::tcp_sock(sk)?;
-    entry.flags |= tcp_flags::CLOSED;
-    report(Kind::TcpEnd, tcp, entry, ctx.arg::<i32>(1) as u8, emit::now_ns());
-    kernel::forget(&TCP_SOCKETS, sk);
+    let tuple = kernel::tuple_of(tcp);
+    report(Kind::TcpEnd, tcp, entry, &tuple, ctx.arg::<i32>(1) as u8, emit::now_ns());
+    entry.flags = 0;
     emit::release_socket();
     Some(())
 }
 
 /// A socket's entry, made if there is room for one.
 #[inline(always)]
-fn track(sk: *mut bpf_sock) -> Option<&'static mut TcpSocket> {
+pub fn track(sk: *mut bpf_sock) -> Option<&'static mut TcpSocket> {
     if let Some(entry) = kernel::storage::<_, TcpSocket, _>(&TCP_SOCKETS, sk, false) {
         if entry.flags & tcp_flags::TRACKED != 0 {
             return Some(entry);

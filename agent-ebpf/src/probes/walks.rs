@@ -35,8 +35,8 @@ fn try_walk_tcp(ctx: *mut core::ffi::c_void) -> Option<()> {
     let value = field(ctx, 3)?.cast_mut().cast::<TcpSocket>();
     // SAFETY: a value of the map; racing writers own their fields or use atomics.
     let entry = unsafe { &mut *value };
-    let wrong = tcp_flags::LISTENER | tcp_flags::CLOSED;
-    if entry.flags & tcp_flags::TRACKED == 0 || entry.flags & wrong != 0 || entry.flags & tcp_flags::ESTABLISHED == 0 {
+    let wanted = tcp_flags::TRACKED | tcp_flags::ESTABLISHED;
+    if entry.flags & (wanted | tcp_flags::LISTENER) != wanted {
         return None;
     }
     let tcp = kernel::tcp_sock(sk.cast_mut())?;
@@ -44,7 +44,8 @@ fn try_walk_tcp(ctx: *mut core::ffi::c_void) -> Option<()> {
     if entry.shown != 0 && sent <= entry.reported[0] && received <= entry.reported[1] {
         return None;
     }
-    tcp::report(Kind::TcpOpen, tcp, entry, read(tcp, offset!(sk_state)), emit::now_ns());
+    let tuple = kernel::tuple_of(tcp);
+    tcp::report(Kind::TcpOpen, tcp, entry, &tuple, read(tcp, offset!(sk_state)), emit::now_ns());
     entry.shown = 1;
     Some(())
 }

@@ -11,7 +11,7 @@ type Words = [u64; ACCOUNT_WORDS];
 
 /// The maps that hold them.
 pub(super) struct Accounts {
-    counters: PerCpuArray<MapData, u64>,
+    counters: PerCpuArray<MapData, [u64; counter::COUNT as usize]>,
     accounts: HashMap<MapData, u64, Words>,
     overflow: Array<MapData, Words>,
 }
@@ -28,8 +28,10 @@ impl Accounts {
     /// Reads everything. Counters are read before accounts; each only grows, so a later reading never shows less.
     pub(super) fn read(&self) -> Result<KernelTotals, MapError> {
         let mut counts = [0u64; counter::COUNT as usize];
-        for (index, count) in (0..).zip(&mut counts) {
-            *count = self.counters.get(&index, 0)?.iter().sum();
+        for cpu in self.counters.get(&0, 0)?.iter() {
+            for (count, on_cpu) in counts.iter_mut().zip(cpu) {
+                *count += on_cpu;
+            }
         }
         let mut records = [[0; FATES]; KINDS];
         for (kind, fates) in counts.chunks_exact(FATES).zip(&mut records) {
