@@ -7,4 +7,5 @@ pub mod cgroup;
 mod fast;
 pub mod input;
 pub mod output;
+pub mod process;
 pub mod time;
