@@ -3,9 +3,11 @@
 //! Bytes from the rings go through a [`decode::Decoder`] and come out as [`input::Input`]s that hold no secret; one
 //! [`engine::Engine`] owns all state, takes inputs and appends [`output::Output`]s. Time is an argument everywhere.
 
+pub mod attribution;
 pub mod cgroup;
 mod fast;
 pub mod input;
 pub mod output;
+pub mod peer;
 pub mod process;
 pub mod time;

@@ -1,0 +1,144 @@
+//! From a cgroup to who it is. Never guesses: a pod, a container, the host, or unknown with the reason.
+
+use std::sync::Arc;
+
+use crate::cgroup::{CgroupIdentity, CgroupIndex, MAX_CGROUPS, ROOT_ID, parse};
+use crate::fast::FastMap;
+use crate::output::{AttributionKind, Identity};
+use crate::time::BootNs;
+
+/// Hex digits of a container id as people write it.
+const SHORT_ID_DIGITS: usize = 12;
+/// Workload of host work that no unit stands for.
+const HOST: &str = "host";
+
+/// Why an identity is unknown: a closed set.
+pub mod why {
+    /// The cgroup was never announced, or is long gone.
+    pub const CGROUP: &str = "cgroup not known";
+    /// The path lies where pods lie and holds no uid.
+    pub const POD_UID: &str = "cgroup path holds no pod uid";
+    /// Containers here live in version 1 cgroups, and the process's path was not read in time.
+    pub const VERSION_1: &str = "version 1 cgroup of the process not known";
+    /// Totals of more cgroups than there is room for.
+    pub const NO_ROOM: &str = "more cgroups than there is room for";
+}
+
+/// What Kubernetes calls a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodName {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub pod: String,
+    /// Its owner: deployment, daemon set, job; the pod itself when it has none.
+    pub workload: String,
+}
+
+/// Who a cgroup is. `pod` names a pod once Kubernetes told; until then it shows its uid, as `pod-UID` in the workload.
+///
+/// The workload of a container outside Kubernetes is its short id (12 digits, as `docker ps` shows it), of a host
+/// service its unit, of anything else on the host `host`. The container's full id stands in `container`.
+pub fn identify(cgroup: &CgroupIdentity, pod: Option<&PodName>) -> Identity {
+    match cgroup {
+        CgroupIdentity::Pod(cgroup) => {
+            let uid = cgroup.uid.clone();
+            let container = cgroup.container.as_ref().map(|container| container.id.clone()).unwrap_or_default();
+            let (namespace, name, workload) = match pod {
+                Some(pod) => (pod.namespace.clone(), pod.pod.clone(), pod.workload.clone()),
+                None => (String::new(), String::new(), format!("pod-{uid}")),
+            };
+            Identity { attribution: AttributionKind::Pod, why: None, namespace, pod: name, uid, container, workload }
+        }
+        CgroupIdentity::Container(container) => Identity {
+            attribution: AttributionKind::Container,
+            container: container.id.clone(),
+            workload: container.id.get(..SHORT_ID_DIGITS).unwrap_or(&container.id).to_owned(),
+            ..Identity::default()
+        },
+        CgroupIdentity::Unit(unit) => host(unit),
+        CgroupIdentity::Root | CgroupIdentity::Other => host(HOST),
+        CgroupIdentity::PodWithoutUid => unknown(why::POD_UID),
+    }
+}
+
+/// Answers who a cgroup is, by id.
+#[derive(Debug, Default)]
+pub struct Attribution {
+    index: CgroupIndex,
+    /// At most [`MAX_CGROUPS`] identities made before; emptied when something changes that they may rest on.
+    made: FastMap<u64, Arc<Identity>>,
+    /// A process in the cgroup2 root was seen to be in a container: here the root proves nothing.
+    containers_in_root: bool,
+}
+
+impl Attribution {
+    /// A cgroup appeared, or was there already.
+    pub fn present(&mut self, id: u64, path: &str) {
+        if self.index.present(id, path) {
+            self.made.remove(&id);
+        }
+    }
+
+    /// A cgroup vanished.
+    pub fn gone(&mut self, id: u64, time: BootNs) {
+        self.index.gone(id, time);
+    }
+
+    /// Forgets what is long gone.
+    pub fn expire(&mut self, now: BootNs) {
+        if self.index.expire(now) {
+            self.made.clear();
+        }
+    }
+
+    /// A version 1 path of a process in the cgroup2 root.
+    pub fn path_v1(&mut self, path: &str) -> Arc<CgroupIdentity> {
+        let cgroup = parse(path);
+        self.containers_in_root |=
+            matches!(cgroup, CgroupIdentity::Pod(_) | CgroupIdentity::PodWithoutUid | CgroupIdentity::Container(_));
+        Arc::new(cgroup)
+    }
+
+    /// Who a record's cgroup is; `v1` is the version 1 cgroup of the process behind it, where known.
+    pub fn who(&mut self, cgroup_id: u64, v1: Option<&CgroupIdentity>) -> Arc<Identity> {
+        match (cgroup_id, v1) {
+            (ROOT_ID, Some(cgroup)) => Arc::new(identify(cgroup, None)),
+            (ROOT_ID, None) if self.containers_in_root => Arc::new(unknown(why::VERSION_1)),
+            _ => self.cgroup(cgroup_id),
+        }
+    }
+
+    /// The index of cgroups.
+    pub fn index(&self) -> &CgroupIndex {
+        &self.index
+    }
+
+    fn cgroup(&mut self, id: u64) -> Arc<Identity> {
+        if let Some(identity) = self.made.get(&id) {
+            return Arc::clone(identity);
+        }
+        let identity = match (self.index.get(id), id) {
+            (Some(cgroup), _) => Arc::new(identify(&cgroup, None)),
+            (None, agent_ebpf::shared::OVERFLOW_ACCOUNT) => return Arc::new(unknown(why::NO_ROOM)),
+            // Not kept: it may be told later.
+            (None, _) => return Arc::new(unknown(why::CGROUP)),
+        };
+        if self.made.len() >= MAX_CGROUPS {
+            self.made.clear();
+        }
+        self.made.insert(id, Arc::clone(&identity));
+        identity
+    }
+}
+
+fn host(workload: &str) -> Identity {
+    Identity { attribution: AttributionKind::Host, workload: workload.to_owned(), ..Identity::default() }
+}
+
+fn unknown(why: &'static str) -> Identity {
+    Identity { why: Some(why), ..Identity::default() }
+}
+
+#[cfg(test)]
+mod tests;

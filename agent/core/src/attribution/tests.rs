@@ -1,0 +1,70 @@
+//! Identities by cgroup, named and not, and what may not be concluded.
+
+use super::*;
+
+const UID: &str = "6f0d2c1e-8a52-4b7e-9d0c-1a2b3c4d5e6f";
+
+fn id() -> String {
+    "0123456789abcdef".repeat(4)
+}
+
+#[test]
+fn identities_by_path() {
+    let identity = |path: &str| identify(&parse(path), None);
+    let expected = Identity {
+        attribution: AttributionKind::Pod,
+        uid: UID.to_owned(),
+        container: id(),
+        workload: format!("pod-{UID}"),
+        ..Identity::default()
+    };
+    assert_eq!(identity(&format!("/kubepods/pod{UID}/{}", id())), expected);
+    let expected = Identity {
+        attribution: AttributionKind::Container,
+        container: id(),
+        workload: "0123456789ab".to_owned(),
+        ..Identity::default()
+    };
+    assert_eq!(identity(&format!("/docker/{}", id())), expected);
+    assert_eq!(identity("/system.slice/sshd.service"), host("sshd.service"));
+    assert_eq!(identity("/"), host("host"));
+    assert_eq!(identity("/made/by/hand"), host("host"));
+    assert_eq!(identity("/kubepods/podx"), unknown(why::POD_UID));
+}
+
+#[test]
+fn a_named_pod_shows_its_name() {
+    let name = PodName { namespace: "shop".into(), pod: "cart-7d9-x".into(), workload: "cart".into() };
+    let identity = identify(&parse(&format!("/kubepods/pod{UID}/{}", id())), Some(&name));
+    assert_eq!((&*identity.namespace, &*identity.pod, &*identity.workload), ("shop", "cart-7d9-x", "cart"));
+    assert_eq!((&*identity.uid, identity.container), (UID, id()));
+}
+
+#[test]
+fn an_unknown_cgroup_is_unknown_until_told_and_remembered_when_gone() {
+    let mut attribution = Attribution::default();
+    assert_eq!(*attribution.who(9, None), unknown(why::CGROUP));
+    attribution.present(9, "/system.slice/a.service");
+    assert_eq!(*attribution.who(9, None), host("a.service"));
+    assert!(Arc::ptr_eq(&attribution.who(9, None), &attribution.who(9, None)), "made once");
+    attribution.gone(9, BootNs(1));
+    assert_eq!(*attribution.who(9, None), host("a.service"));
+    attribution.expire(BootNs(2 + crate::cgroup::REMEMBER_GONE_NS));
+    assert_eq!(*attribution.who(9, None), unknown(why::CGROUP));
+    assert_eq!(*attribution.who(0, None), unknown(why::NO_ROOM));
+}
+
+#[test]
+fn the_root_is_the_host_unless_containers_live_in_version_1() {
+    let mut attribution = Attribution::default();
+    assert_eq!(*attribution.who(ROOT_ID, None), host("host"));
+    let unit = attribution.path_v1("/system.slice/sshd.service");
+    assert_eq!(*attribution.who(ROOT_ID, Some(&unit)), host("sshd.service"));
+    assert_eq!(*attribution.who(ROOT_ID, None), host("host"));
+    let pod = attribution.path_v1(&format!("/kubepods/pod{UID}/{}", id()));
+    assert_eq!(attribution.who(ROOT_ID, Some(&pod)).uid, UID);
+    assert_eq!(*attribution.who(ROOT_ID, None), unknown(why::VERSION_1));
+    // Its own cgroup2 cgroup says more than a version 1 path.
+    attribution.present(9, "/system.slice/a.service");
+    assert_eq!(*attribution.who(9, Some(&pod)), host("a.service"));
+}
