@@ -76,7 +76,15 @@ pub enum Input {
     NodeAddresses(Vec<IpAddr>),
     /// The kernel's counters and accounts, read together.
     KernelTotals(Box<KernelTotals>),
-    /// A record that the decoder refused.
+    /// Records of the kinds whose inputs do not tell how many records made them: one metadata exchange takes several, and
+    /// cgroups are also found by the edge. Comes with, or before, what the records said.
+    Decoded {
+        /// Metadata segments and ends.
+        metadata: u64,
+        /// Cgroups made and removed.
+        cgroups: u64,
+    },
+    /// A record that the decoder refused. It is not among those of [`Input::Decoded`].
     Undecodable {
         /// Its kind, when that much could be read.
         kind: Option<Kind>,
