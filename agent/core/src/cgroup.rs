@@ -121,7 +121,7 @@ pub fn parse(path: &str) -> CgroupIdentity {
 /// What was met on the way down a path.
 #[derive(Default)]
 struct Walk<'a> {
-    /// Directly below the cgroupfs driver's `kubepods` (or a QoS directory of it).
+    /// Directly below the cgroupfs driver's `kubepods` (or its directory of a quality of service).
     kubepods: Option<Qos>,
     container: Option<ContainerRef>,
     unit: Option<&'a str>,
@@ -212,10 +212,10 @@ fn pod_uid(uid: &str) -> Option<String> {
     let bytes = uid.as_bytes();
     let valid = match bytes.len() {
         STATIC_UID_DIGITS => bytes.iter().all(u8::is_ascii_hexdigit),
-        UUID_LEN => bytes.iter().enumerate().all(|(at, byte)| match UUID_DASHES.contains(&at) {
-            true => *byte == b'-',
-            false => byte.is_ascii_hexdigit(),
-        }),
+        UUID_LEN => bytes
+            .iter()
+            .enumerate()
+            .all(|(at, byte)| if UUID_DASHES.contains(&at) { *byte == b'-' } else { byte.is_ascii_hexdigit() }),
         _ => false,
     };
     valid.then(|| uid.to_owned())

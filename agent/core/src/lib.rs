@@ -4,8 +4,11 @@
 //! [`engine::Engine`] owns all state, takes inputs and appends [`output::Output`]s. Time is an argument everywhere.
 
 pub mod attribution;
+pub mod books;
 pub mod cgroup;
+pub mod engine;
 mod fast;
+pub mod flow;
 pub mod input;
 pub mod output;
 pub mod peer;

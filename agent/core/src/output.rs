@@ -1,8 +1,16 @@
 //! What the Engine says: rows for people and programs. The JSON form is the documented one, schema `sekisho/1`.
 
+mod json;
+mod rtt;
+mod text;
+
 use std::sync::Arc;
 
+use agent_ebpf::wire::{Direction, Outcome, Service};
 use serde::Serialize;
+
+pub use self::json::{Envelope, SCHEMA};
+pub use self::rtt::{RTT_BOUNDS_US, RttHistogram};
 
 use crate::input::{Category, GapCause, ImdsVersion, MetadataOutcome, Method};
 use crate::time::WallNs;
@@ -110,6 +118,8 @@ pub enum By {
     Send,
     /// It is the subject of the row itself.
     Exec,
+    /// It held the socket when the agent started; who made it is not known.
+    Hold,
 }
 
 /// A span of wall time.
@@ -124,8 +134,8 @@ pub struct Window {
 /// An address of this node or pod.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Local {
-    /// Address.
-    pub ip: String,
+    /// Address; `None` where the connection never got one, and in rows that merge many.
+    pub ip: Option<String>,
 }
 
 /// The other end.
@@ -191,8 +201,8 @@ pub struct FlowRow {
     pub window: Window,
     /// `outbound`, `inbound` or `unknown` (a socket older than the agent).
     pub direction: &'static str,
-    /// TCP or UDP.
-    pub protocol: Protocol,
+    /// TCP or UDP; `None` in rows of kernel totals, which do not tell them apart.
+    pub protocol: Option<Protocol>,
     /// This end.
     pub local: Local,
     /// The other end.
@@ -203,9 +213,10 @@ pub struct FlowRow {
     pub outcome: Option<&'static str>,
     /// Connections that ended in this fold with this outcome.
     pub connections: u64,
-    /// Connections open at the end of the fold.
+    /// Connections that were reported open in this fold and did not end in it.
     pub open: u64,
-    /// Distinct processes; `who.process` is the first.
+    /// Distinct processes; `who.process` is the first. A lower bound in a fold that sees more of them than
+    /// [`crate::flow::MAX_PROCESSES`].
     pub processes: u64,
     /// Payload bytes sent in this fold.
     pub bytes_sent: u64,
@@ -215,12 +226,20 @@ pub struct FlowRow {
     pub retransmits: Option<u64>,
     /// Greatest smoothed round trip time of the row's connections, microseconds; `None` when not measured.
     pub rtt_us: Option<u32>,
-    /// The row holds totals that found the ring full or the pod over its budget: exact, without peer and process.
+    /// The row holds totals that found the ring full, the pod over its budget or the fold full of rows: exact, without
+    /// peer and process. In rows of kernel totals `outbound` includes connections of unknown direction, and the bytes
+    /// stand in a row of their own, of unknown direction and without outcome.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub merged: bool,
     /// Some of its sockets are older than the agent: bytes count from the agent's start.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub preexisting: bool,
+    /// Round trip times of the row's connections that ended, one observation each.
+    #[serde(skip)]
+    pub rtt: RttHistogram,
+    /// Records that the row was made from, for the books.
+    #[serde(skip)]
+    pub records: u64,
 }
 
 /// A metadata request.
@@ -285,3 +304,37 @@ pub struct GapRow {
     /// Records known to be lost, by kind; absent kinds are unknown.
     pub records_lost: std::collections::BTreeMap<&'static str, u64>,
 }
+
+/// Name of a direction in rows and labels.
+pub fn direction_name(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Unknown => "unknown",
+        Direction::Outbound => "outbound",
+        Direction::Inbound => "inbound",
+    }
+}
+
+/// Name of an outcome in rows and labels.
+pub fn outcome_name(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Established => "established",
+        Outcome::Refused => "refused",
+        Outcome::TimedOut => "timed_out",
+        Outcome::Reset => "reset",
+        Outcome::Unreachable => "unreachable",
+        Outcome::Denied => "denied",
+        Outcome::Aborted => "aborted",
+        Outcome::OneWay => "one_way",
+    }
+}
+
+/// Name of a metadata service in rows and labels.
+pub fn service_name(service: Service) -> &'static str {
+    match service {
+        Service::Imds => "imds",
+        Service::PodIdentity => "pod_identity",
+    }
+}
+
+#[cfg(test)]
+mod tests;

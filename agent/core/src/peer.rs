@@ -15,7 +15,7 @@ pub const MAX_NODE_ADDRESSES: usize = 4_096;
 /// Blocks inside which nothing is globally reachable (IANA special-purpose registries, RFC 6890 and its updates), and
 /// class D and E.
 const NOT_GLOBAL_V4: &[(Ipv4Addr, u32)] = &[
-    (Ipv4Addr::new(0, 0, 0, 0), 8),
+    (Ipv4Addr::UNSPECIFIED, 8),
     (Ipv4Addr::new(10, 0, 0, 0), 8),
     (Ipv4Addr::new(100, 64, 0, 0), 10),
     (Ipv4Addr::new(127, 0, 0, 0), 8),

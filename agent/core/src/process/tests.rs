@@ -128,20 +128,22 @@ fn the_dead_are_remembered_for_minutes() {
 #[test]
 fn the_table_is_bounded() {
     let mut table = ProcessTable::default();
-    for pid in 0..MAX_DEAD as u32 + 10 {
-        table.exec(&exec(named(pid + 1, u64::from(pid) + 1, "x"), "/x", &[]));
-        table.exit(owner(pid + 1, u64::from(pid) + 1), BootNs(u64::from(pid)));
+    let most_dead = u32::try_from(MAX_DEAD).unwrap();
+    for pid in 1..=most_dead + 10 {
+        table.exec(&exec(named(pid, u64::from(pid), "x"), "/x", &[]));
+        table.exit(owner(pid, u64::from(pid)), BootNs(u64::from(pid)));
     }
     assert_eq!((table.len(), table.evicted()), (MAX_DEAD, Evicted { dead: 10, live: 0 }));
     assert!(table.get(owner(10, 10)).is_none() && table.get(owner(11, 11)).is_some(), "the longest dead went first");
 
     let mut table = ProcessTable::default();
-    for pid in 0..MAX_LIVE as u32 + 1 {
-        table.exec(&exec(named(pid + 1, u64::from(pid) + 1, "x"), "/x", &[]));
+    let most_live = u32::try_from(MAX_LIVE).unwrap();
+    for pid in 1..=most_live + 1 {
+        table.exec(&exec(named(pid, u64::from(pid), "x"), "/x", &[]));
     }
     assert_eq!(table.evicted().live, (MAX_LIVE / EVICT_SHARE) as u64);
     assert!(table.get(owner(1, 1)).is_none(), "the silent go first");
-    assert!(table.get(owner(MAX_LIVE as u32, MAX_LIVE as u64)).is_some());
+    assert!(table.get(owner(most_live, u64::from(most_live))).is_some());
 }
 
 #[test]

@@ -1,0 +1,348 @@
+//! Where every record ended: the books of the agent, which balance at any time.
+//!
+//! ```text
+//! seen = stored + aggregated + merged + sampled + suppressed
+//!      + lost_ring + lost_decode + lost_queue + lost_store + pending
+//! ```
+//!
+//! Two sides keep count on their own. The kernel's side comes as [`KernelTotals`]: records seen, and what became of each
+//! (written to a ring, merged into an account, suppressed, lost to a full ring). This side counts each record when it
+//! arrives, and again where it ends. `pending` is what is between:
+//!
+//! * *in a probe*: seen, and its fate not yet counted when the totals were read;
+//! * *in a ring*: written, and not yet received. A record received after the totals were read was seen and written,
+//!   whether or not those totals know it yet; so it counts in both, and `pending` is never negative;
+//! * *held*: received, and summed in a fold that is not over.
+//!
+//! What can go wrong is checked by [`Books::imbalance`]: a record received and never written off, or twice; more received
+//! than the kernel wrote; more fates than records seen. For the second check totals must be read after the records that
+//! were handed over before them, which is what one task that drains rings and reads totals does.
+
+use std::collections::BTreeMap;
+
+use agent_ebpf::shared::{Fate as KernelFate, KINDS};
+use agent_ebpf::wire::Kind;
+
+use crate::input::KernelTotals;
+
+/// Number of ledgers.
+pub const LEDGERS: usize = Ledger::ALL.len();
+/// Number of fates.
+pub const FATES: usize = Fate::ALL.len();
+/// Most records by which a reading of the kernel's counters may be torn: the counters of a CPU are copied while a program
+/// on it may be between counting a record and counting its fate. Linux has at most 8,192 CPUs.
+const MAX_TORN: u64 = 8_192;
+
+/// A closed set of record kinds, as labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Ledger {
+    /// Ended and open TCP connections.
+    Tcp,
+    /// Connects that never became a connection.
+    Attempt,
+    /// Ended and open UDP flows.
+    Udp,
+    /// Forks, execs and exits.
+    Process,
+    /// Cgroups made and removed.
+    Cgroup,
+    /// Packets and ends of metadata exchanges.
+    Metadata,
+    /// Undecodable records that do not even tell their kind. (In the kernel's counters they stand under their true kind,
+    /// where they stay pending.)
+    Unknown,
+}
+
+/// Where a record ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Fate {
+    /// Put out as a row of its own.
+    Stored,
+    /// Part of a row, an exchange or a table.
+    Aggregated,
+    /// Part of a row without peer and process, exact in bytes and count.
+    Merged,
+    /// Left out on purpose, with a factor. Nothing is sampled yet.
+    Sampled,
+    /// Not written: its cgroup was over its budget.
+    Suppressed,
+    /// Not written: its ring was full.
+    LostRing,
+    /// Refused by the decoder.
+    LostDecode,
+    /// Read from its ring and dropped before it got here.
+    LostQueue,
+    /// Put out and not stored.
+    LostStore,
+}
+
+/// Counts of all records, by kind and fate.
+#[derive(Clone, Debug, Default)]
+pub struct Books {
+    pages: [Page; LEDGERS],
+    lost_ring_told: [u64; LEDGERS],
+}
+
+/// One kind's counts at a moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Line {
+    /// Records that the probes had to report.
+    pub seen: u64,
+    /// Records by fate, in the order of [`Fate::ALL`].
+    pub fates: [u64; FATES],
+    /// Records between being seen and their end.
+    pub pending: u64,
+}
+
+/// A kind whose books do not balance: a defect of the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("books of {} records do not balance: {check}: expected {expected}, found {found}", .ledger.label())]
+pub struct Imbalance {
+    /// Which kind.
+    pub ledger: Ledger,
+    /// What was compared.
+    pub check: &'static str,
+    /// What it should be (or at most be).
+    pub expected: u64,
+    /// What it is.
+    pub found: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Page {
+    // The kernel's side, as of its last totals.
+    seen: u64,
+    written: u64,
+    kernel_merged: u64,
+    suppressed: u64,
+    lost_ring: u64,
+    received_at_totals: u64,
+    // This side.
+    received: u64,
+    held: u64,
+    stored: u64,
+    aggregated: u64,
+    merged: u64,
+    lost_decode: u64,
+    lost_queue: u64,
+    lost_store: u64,
+}
+
+impl Ledger {
+    /// Every ledger, in the order of its number.
+    pub const ALL: &'static [Self] =
+        &[Self::Tcp, Self::Attempt, Self::Udp, Self::Process, Self::Cgroup, Self::Metadata, Self::Unknown];
+
+    /// The ledger of a record's kind.
+    pub fn of(kind: Kind) -> Self {
+        match kind {
+            Kind::TcpEnd | Kind::TcpOpen => Self::Tcp,
+            Kind::Attempt => Self::Attempt,
+            Kind::UdpEnd | Kind::UdpOpen => Self::Udp,
+            Kind::Exec | Kind::Fork | Kind::Exit => Self::Process,
+            Kind::CgroupMkdir | Kind::CgroupRmdir => Self::Cgroup,
+            Kind::MetadataSegment | Kind::MetadataEnd => Self::Metadata,
+        }
+    }
+
+    /// Value of the label `kind`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Attempt => "attempt",
+            Self::Udp => "udp",
+            Self::Process => "process",
+            Self::Cgroup => "cgroup",
+            Self::Metadata => "metadata",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl Fate {
+    /// Every fate, in order.
+    pub const ALL: &'static [Self] = &[
+        Self::Stored,
+        Self::Aggregated,
+        Self::Merged,
+        Self::Sampled,
+        Self::Suppressed,
+        Self::LostRing,
+        Self::LostDecode,
+        Self::LostQueue,
+        Self::LostStore,
+    ];
+
+    /// Value of the label `fate`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Stored => "stored",
+            Self::Aggregated => "aggregated",
+            Self::Merged => "merged",
+            Self::Sampled => "sampled",
+            Self::Suppressed => "suppressed",
+            Self::LostRing => "lost_ring",
+            Self::LostDecode => "lost_decode",
+            Self::LostQueue => "lost_queue",
+            Self::LostStore => "lost_store",
+        }
+    }
+}
+
+impl Line {
+    /// Records with one fate.
+    pub fn fate(&self, fate: Fate) -> u64 {
+        self.fates.get(fate as usize).copied().unwrap_or_default()
+    }
+
+    /// All fates and what is pending.
+    pub fn accounted(&self) -> u64 {
+        self.fates.iter().sum::<u64>().saturating_add(self.pending)
+    }
+}
+
+impl Books {
+    /// One kind's counts now. Fates only grow, except that [`Books::lost_store`] moves a record from the fate it had.
+    pub fn line(&self, ledger: Ledger) -> Line {
+        let page = self.page(ledger);
+        let written = page.written.max(page.received);
+        let unwritten = page.kernel_merged + page.suppressed + page.lost_ring;
+        let seen = (page.seen + (written - page.written)).max(written + unwritten);
+        let in_probe = seen - written - unwritten;
+        let in_ring = written - page.received;
+        Line {
+            seen,
+            fates: [
+                page.stored,
+                page.aggregated,
+                page.kernel_merged + page.merged,
+                0,
+                page.suppressed,
+                page.lost_ring,
+                page.lost_decode,
+                page.lost_queue,
+                page.lost_store,
+            ],
+            pending: in_probe + in_ring + page.held,
+        }
+    }
+
+    /// Every kind's counts now.
+    pub fn lines(&self) -> impl Iterator<Item = (Ledger, Line)> {
+        Ledger::ALL.iter().map(|&ledger| (ledger, self.line(ledger)))
+    }
+
+    /// The first kind whose books do not balance, if one does not.
+    pub fn imbalance(&self) -> Option<Imbalance> {
+        Ledger::ALL.iter().find_map(|&ledger| {
+            let page = self.page(ledger);
+            let ended = page.held + page.stored + page.aggregated + page.merged;
+            let ended = ended + page.lost_decode + page.lost_queue + page.lost_store;
+            let fates = page.written + page.kernel_merged + page.suppressed + page.lost_ring;
+            let wrong = |check, expected, found| Some(Imbalance { ledger, check, expected, found });
+            if page.received != ended {
+                wrong("records received and written off", page.received, ended)
+            } else if page.received_at_totals > page.written && ledger != Ledger::Unknown {
+                wrong("records received and written by the kernel", page.written, page.received_at_totals)
+            } else if fates > page.seen.saturating_add(MAX_TORN) {
+                wrong("records seen by the kernel and their fates", page.seen, fates)
+            } else {
+                None
+            }
+        })
+    }
+
+    /// Records were read from their ring and dropped before the Engine got them.
+    pub fn lost_queue(&mut self, ledger: Ledger, records: u64) {
+        let page = self.page_mut(ledger);
+        page.received += records;
+        page.lost_queue += records;
+    }
+
+    /// Records whose row was put out could not be stored.
+    pub fn lost_store(&mut self, ledger: Ledger, records: u64) {
+        let page = self.page_mut(ledger);
+        let mut left = records;
+        for fate in [&mut page.stored, &mut page.aggregated, &mut page.merged] {
+            let moved = left.min(*fate);
+            *fate -= moved;
+            left -= moved;
+            page.lost_store += moved;
+        }
+    }
+
+    /// A record arrived and is held in a fold.
+    pub(crate) fn held(&mut self, ledger: Ledger) {
+        let page = self.page_mut(ledger);
+        page.received += 1;
+        page.held += 1;
+    }
+
+    /// Held records went out in a row.
+    pub(crate) fn folded(&mut self, ledger: Ledger, records: u64, merged: bool) {
+        let page = self.page_mut(ledger);
+        page.held = page.held.saturating_sub(records);
+        *(if merged { &mut page.merged } else { &mut page.aggregated }) += records;
+    }
+
+    /// A record arrived and became a row of its own.
+    pub(crate) fn stored(&mut self, ledger: Ledger) {
+        let page = self.page_mut(ledger);
+        page.received += 1;
+        page.stored += 1;
+    }
+
+    /// Records arrived and became part of an exchange or a table.
+    pub(crate) fn aggregated(&mut self, ledger: Ledger, records: u64) {
+        let page = self.page_mut(ledger);
+        page.received += records;
+        page.aggregated += records;
+    }
+
+    /// The decoder refused a record.
+    pub(crate) fn refused(&mut self, kind: Option<Kind>) {
+        let page = self.page_mut(kind.map_or(Ledger::Unknown, Ledger::of));
+        page.received += 1;
+        page.lost_decode += 1;
+    }
+
+    /// Takes the kernel's side in; returns what was lost to full rings since the last time, by kind.
+    pub(crate) fn kernel(&mut self, totals: &KernelTotals) -> BTreeMap<&'static str, u64> {
+        let mut sums = [[0_u64; agent_ebpf::shared::FATES]; LEDGERS];
+        for (kind, counts) in Kind::ALL.iter().zip(totals.records.iter().take(KINDS)) {
+            if let Some(sum) = sums.get_mut(Ledger::of(*kind) as usize) {
+                for (sum, count) in sum.iter_mut().zip(counts) {
+                    *sum = sum.saturating_add(*count);
+                }
+            }
+        }
+        let mut lost = BTreeMap::new();
+        for ((ledger, page), (sum, told)) in
+            Ledger::ALL.iter().zip(&mut self.pages).zip(sums.iter().zip(&mut self.lost_ring_told))
+        {
+            page.seen = sum[KernelFate::Seen as usize];
+            page.written = sum[KernelFate::Written as usize];
+            page.kernel_merged = sum[KernelFate::Merged as usize];
+            page.suppressed = sum[KernelFate::Suppressed as usize];
+            page.lost_ring = sum[KernelFate::LostRing as usize];
+            page.received_at_totals = page.received;
+            if page.lost_ring > *told {
+                lost.insert(ledger.label(), page.lost_ring - *told);
+                *told = page.lost_ring;
+            }
+        }
+        lost
+    }
+
+    fn page(&self, ledger: Ledger) -> Page {
+        self.pages.get(ledger as usize).copied().unwrap_or_default()
+    }
+
+    fn page_mut(&mut self, ledger: Ledger) -> &mut Page {
+        // `Ledger::ALL` lists every variant in the order of its number (a test holds it), so the index is in range.
+        &mut self.pages[ledger as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests;

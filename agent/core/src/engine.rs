@@ -1,0 +1,223 @@
+//! The one owner of all state: takes inputs one by one, appends outputs. No clock, no lock, no wait: the same inputs give
+//! the same outputs.
+//!
+//! The caller keeps two promises. The first input is a [`Input::Tick`], which tells both clocks. And before a record of
+//! time t come the process and cgroup records up to t.
+
+use agent_ebpf::wire::Owner;
+
+use crate::attribution::Attribution;
+use crate::books::{Books, Ledger};
+use crate::cgroup::ROOT_ID;
+use crate::flow::{Context, Folder};
+use crate::input::{ExecFact, GapCause, Input, KernelTotals, MetadataFact};
+use crate::output::{By, GapRow, Local, MetadataRow, Output, ProcessRow, ProcessView, Who, service_name};
+use crate::peer::NodeAddresses;
+use crate::process::ProcessTable;
+use crate::time::{BootNs, Clock};
+
+/// Length of a fold unless configured otherwise: ten seconds.
+pub const FOLD_NS: u64 = 10_000_000_000;
+
+/// What the Engine is told once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EngineConfig {
+    /// Length of a fold, nanoseconds; at least one.
+    pub fold_ns: u64,
+    /// Where names come from.
+    pub mode: Mode,
+}
+
+/// Where names come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// From the node alone: pods are known by uid, containers by id, host services by unit.
+    #[default]
+    Standalone,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self { fold_ns: FOLD_NS, mode: Mode::Standalone }
+    }
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Engine {
+    clock: Clock,
+    now: BootNs,
+    totals_at: Option<BootNs>,
+    attribution: Attribution,
+    processes: ProcessTable,
+    folder: Folder,
+    node: NodeAddresses,
+    books: Books,
+}
+
+impl Engine {
+    /// An Engine that knows nothing yet.
+    pub fn new(config: EngineConfig) -> Self {
+        let EngineConfig { fold_ns, mode: Mode::Standalone } = config;
+        Self {
+            clock: Clock::default(),
+            now: BootNs(0),
+            totals_at: None,
+            attribution: Attribution::default(),
+            processes: ProcessTable::default(),
+            folder: Folder::new(fold_ns),
+            node: NodeAddresses::default(),
+            books: Books::default(),
+        }
+    }
+
+    /// Takes one input; appends what it leads to.
+    pub fn handle(&mut self, input: Input, outputs: &mut Vec<Output>) {
+        match input {
+            Input::Tcp(fact) => {
+                self.books.held(Ledger::Tcp);
+                self.folder.tcp(&fact, &mut self.processes);
+            }
+            Input::Udp(fact) => {
+                self.books.held(Ledger::Udp);
+                self.folder.udp(&fact, &mut self.processes);
+            }
+            Input::Attempt(fact) => {
+                self.books.held(Ledger::Attempt);
+                self.folder.attempt(&fact, &mut self.processes);
+            }
+            Input::Metadata(fact) => outputs.push(self.metadata(*fact)),
+            Input::Exec(fact) => outputs.push(self.exec(&fact)),
+            Input::Fork(fact) => {
+                self.books.aggregated(Ledger::Process, 1);
+                self.processes.fork(&fact);
+            }
+            Input::Exit { time, process } => {
+                self.books.aggregated(Ledger::Process, 1);
+                self.processes.exit(process, time);
+            }
+            Input::ProcessSeen(fact) => self.processes.seen(&fact, self.now),
+            Input::ExeResolved { process, path } => self.processes.exe_resolved(process, &path),
+            Input::ProcessCgroupV1 { process, path } => {
+                let cgroup = self.attribution.path_v1(&path);
+                self.processes.cgroup_v1(process, cgroup);
+            }
+            Input::CgroupPresent { id, path } => self.attribution.present(id, &path),
+            Input::CgroupGone { id, time } => self.attribution.gone(id, time),
+            Input::NodeAddresses(addresses) => self.node = NodeAddresses::new(&addresses),
+            Input::KernelTotals(totals) => self.totals(&totals, outputs),
+            Input::Decoded { metadata, cgroups } => {
+                self.books.aggregated(Ledger::Metadata, metadata);
+                self.books.aggregated(Ledger::Cgroup, cgroups);
+            }
+            Input::Undecodable { kind, why: _ } => self.books.refused(kind),
+            Input::Gap { start, end, cause } => {
+                outputs.push(self.gap(start, end, cause, std::collections::BTreeMap::new()));
+            }
+            Input::Tick { boot, wall } => {
+                self.clock = Clock::new(boot, wall);
+                self.now = self.now.max(boot);
+                if self.folder.is_due(self.now) {
+                    self.close_fold(outputs);
+                }
+                self.attribution.expire(self.now);
+                self.processes.expire(self.now);
+            }
+            Input::Stop => self.close_fold(outputs),
+        }
+    }
+
+    /// Where all records ended.
+    pub fn books(&self) -> &Books {
+        &self.books
+    }
+
+    /// For whoever drops records before they get here, or rows after.
+    pub fn books_mut(&mut self) -> &mut Books {
+        &mut self.books
+    }
+
+    /// What is known of cgroups.
+    pub fn attribution(&self) -> &Attribution {
+        &self.attribution
+    }
+
+    /// What is known of processes.
+    pub fn processes(&self) -> &ProcessTable {
+        &self.processes
+    }
+
+    fn close_fold(&mut self, outputs: &mut Vec<Output>) {
+        let mut context = Context {
+            attribution: &mut self.attribution,
+            processes: &self.processes,
+            node: &self.node,
+            clock: self.clock,
+            books: &mut self.books,
+        };
+        self.folder.close(self.now, &mut context, outputs);
+    }
+
+    fn exec(&mut self, fact: &ExecFact) -> Output {
+        self.books.stored(Ledger::Process);
+        self.processes.exec(fact);
+        let view = self.processes.view(fact.process.owner, By::Exec);
+        let who = self.who(fact.cgroup_id, Some(fact.process.owner), Some(view));
+        Output::Process(Box::new(ProcessRow { time: self.clock.wall(fact.time), who, uid_number: fact.uid }))
+    }
+
+    fn metadata(&mut self, fact: MetadataFact) -> Output {
+        let by = if fact.sender_only { By::Send } else { By::Connect };
+        let owner = fact.process.as_ref().map(|process| process.owner);
+        let view = fact.process.as_ref().map(|process| self.processes.named_view(process, &fact.ancestors, by));
+        let (request, response) = (fact.request, fact.response);
+        let request = request.as_ref();
+        Output::Metadata(Box::new(MetadataRow {
+            time: self.clock.wall(fact.time),
+            who: self.who(fact.cgroup_id, owner, view),
+            service: service_name(fact.service),
+            version: request.map_or(crate::input::ImdsVersion::None, |request| request.version),
+            method: request.map(|request| request.method),
+            category: request.map(|request| request.category),
+            role: request.and_then(|request| request.role.clone()),
+            forwarded_for: request.and_then(|request| request.forwarded_for.clone()),
+            status: response.as_ref().map(|response| response.status),
+            response_ttl: response.as_ref().map(|response| response.ttl),
+            response_bytes: response.as_ref().map(|response| response.bytes),
+            access_key_id: response.and_then(|response| response.access_key_id),
+            outcome: fact.outcome,
+            latency_us: fact.latency_ns.map(|ns| ns / 1_000),
+            local: Local { ip: Some(fact.ends.local.to_string()) },
+        }))
+    }
+
+    fn who(&mut self, cgroup_id: u64, owner: Option<Owner>, view: Option<ProcessView>) -> Who {
+        let process = owner.filter(|_| cgroup_id == ROOT_ID).and_then(|owner| self.processes.get(owner));
+        let v1 = process.and_then(|process| process.v1());
+        let identity = self.attribution.who(cgroup_id, v1.map(|cgroup| &**cgroup));
+        Who { identity, process: view.map(std::sync::Arc::new) }
+    }
+
+    /// What the kernel merged goes into rows, what its rings lost into a gap since the last totals.
+    fn totals(&mut self, totals: &KernelTotals, outputs: &mut Vec<Output>) {
+        self.folder.accounts(&totals.accounts);
+        let lost = self.books.kernel(totals);
+        let since = self.totals_at.replace(self.now).unwrap_or(self.now);
+        if !lost.is_empty() {
+            outputs.push(self.gap(since, self.now, GapCause::RingFull, lost));
+        }
+    }
+
+    fn gap(
+        &self,
+        start: BootNs,
+        end: BootNs,
+        cause: GapCause,
+        records_lost: std::collections::BTreeMap<&'static str, u64>,
+    ) -> Output {
+        Output::Gap(GapRow { start: self.clock.wall(start), end: self.clock.wall(end), cause, records_lost })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,156 @@
+//! The end of a fold: who is asked, rows of one identity become one, and all go out.
+
+use std::sync::Arc;
+
+use agent_ebpf::wire::Owner;
+
+use super::Folder;
+use super::mirror::Mirrors;
+use super::rows::{Key, Subject, Totals};
+use crate::attribution::Attribution;
+use crate::books::Books;
+use crate::fast::FastMap;
+use crate::output::{
+    AttributionKind, By, FlowRow, Identity, Local, Output, Peer, PeerClass, ProcessView, Protocol, Who, Window,
+    direction_name, outcome_name,
+};
+use crate::peer::{NodeAddresses, classify};
+use crate::process::ProcessTable;
+use crate::time::{BootNs, Clock};
+
+/// What is asked when a fold closes.
+pub struct Context<'a> {
+    /// Who a cgroup is.
+    pub attribution: &'a mut Attribution,
+    /// Who a process is.
+    pub processes: &'a ProcessTable,
+    /// The node's own addresses.
+    pub node: &'a NodeAddresses,
+    /// Wall time of the window.
+    pub clock: Clock,
+    /// Where the records of the rows are written off.
+    pub books: &'a mut Books,
+}
+
+/// Rows of different cgroups that are one identity are one row; the network namespace is not shown.
+#[derive(PartialEq, Eq, Hash)]
+struct Shown {
+    identity: Arc<Identity>,
+    peer: Option<Arc<Identity>>,
+    key: Key,
+}
+
+impl Folder {
+    /// Closes the fold at `end` and puts its rows out, in the order of their first records.
+    pub fn close(&mut self, end: BootNs, context: &mut Context<'_>, outputs: &mut Vec<Output>) {
+        let start = self.start.replace(end).unwrap_or(end);
+        let window = Window { start: context.clock.wall(start), end: context.clock.wall(end) };
+        // What the fold took is given back: quiet folds after a busy one are small.
+        let rows = std::mem::take(&mut self.rows).into_rows();
+        let rows = merge_by_identity(rows, &mut self.mirrors, context);
+        let mut views = FastMap::default();
+        outputs.reserve(rows.len());
+        for (shown, totals) in rows {
+            for (ledger, records) in totals.records.iter() {
+                context.books.folded(ledger, records, shown.key.merged);
+            }
+            outputs.push(Output::Flow(Box::new(row(shown, &totals, window, &mut views, context))));
+        }
+    }
+}
+
+fn merge_by_identity(
+    rows: Vec<(Key, Totals)>,
+    mirrors: &mut Mirrors,
+    context: &mut Context<'_>,
+) -> Vec<(Shown, Totals)> {
+    mirrors.begin();
+    let who: Vec<_> = rows.iter().map(|(key, _)| identity(key.subject, context)).collect();
+    for ((key, _), identity) in rows.iter().zip(&who) {
+        mirrors.note(key, identity);
+    }
+    let mut index: FastMap<Shown, usize> = FastMap::default();
+    let mut sums: Vec<Totals> = Vec::with_capacity(rows.len());
+    for ((key, totals), identity) in rows.into_iter().zip(who) {
+        let peer = mirrors.other_end(&key).map(Arc::clone);
+        let key = Key { subject: Subject::Cgroup(0), netns: 0, ..key };
+        match index.entry(Shown { identity, peer, key }) {
+            std::collections::hash_map::Entry::Occupied(entry) => {
+                if let Some(sum) = sums.get_mut(*entry.get()) {
+                    sum.absorb(totals);
+                }
+            }
+            std::collections::hash_map::Entry::Vacant(entry) => {
+                entry.insert(sums.len());
+                sums.push(totals);
+            }
+        }
+    }
+    let mut shown: Vec<_> = index.into_iter().collect();
+    shown.sort_unstable_by_key(|(_, row)| *row);
+    shown.into_iter().map(|(shown, _)| shown).zip(sums).collect()
+}
+
+fn identity(subject: Subject, context: &mut Context<'_>) -> Arc<Identity> {
+    match subject {
+        Subject::Cgroup(id) => context.attribution.who(id, None),
+        Subject::RootProcess(owner) => {
+            let v1 = context.processes.get(owner).and_then(|process| process.v1());
+            context.attribution.who(crate::cgroup::ROOT_ID, v1.map(|cgroup| &**cgroup))
+        }
+    }
+}
+
+type Views = FastMap<(Owner, By), Arc<ProcessView>>;
+
+fn row(shown: Shown, totals: &Totals, window: Window, views: &mut Views, context: &Context<'_>) -> FlowRow {
+    let Shown { identity, peer, key } = shown;
+    let process = totals.processes.first.map(|(_, owner, by)| {
+        let view = views.entry((owner, by)).or_insert_with(|| Arc::new(context.processes.view(owner, by)));
+        Arc::clone(view)
+    });
+    FlowRow {
+        who: Who { identity, process },
+        window,
+        direction: direction_name(key.direction),
+        protocol: key.protocol,
+        local: Local { ip: key.local.map(|ip| ip.to_string()) },
+        peer: peer_of(&key, peer, context.node),
+        service_port: key.service_port,
+        outcome: key.outcome.map(outcome_name),
+        connections: totals.connections,
+        open: totals.open,
+        processes: totals.processes.count(),
+        bytes_sent: totals.bytes_sent,
+        bytes_received: totals.bytes_received,
+        retransmits: (key.protocol == Some(Protocol::Tcp)).then_some(totals.retransmits),
+        rtt_us: totals.rtt_us,
+        merged: key.merged,
+        preexisting: totals.preexisting,
+        rtt: totals.rtt,
+        records: totals.records.iter().map(|(_, records)| records).sum(),
+    }
+}
+
+fn peer_of(key: &Key, other_end: Option<Arc<Identity>>, node: &NodeAddresses) -> Peer {
+    let service = match key.direction {
+        agent_ebpf::wire::Direction::Outbound => key.service_port,
+        _ => None,
+    };
+    let mut class = key.remote.map_or(PeerClass::Unknown, |ip| classify(ip, service, node));
+    let Some(other_end) = other_end else {
+        return Peer { ip: key.remote.map(|ip| ip.to_string()), class, name: None, namespace: None, pod: None };
+    };
+    // Addresses of pods look private, or global in IPv6 clusters; that it is one was seen at its own end.
+    if other_end.attribution == AttributionKind::Pod && matches!(class, PeerClass::Unknown | PeerClass::Internet) {
+        class = PeerClass::ClusterPod;
+    }
+    let pod = if other_end.pod.is_empty() { &other_end.workload } else { &other_end.pod };
+    Peer {
+        ip: key.remote.map(|ip| ip.to_string()),
+        class,
+        name: None,
+        namespace: Some(other_end.namespace.clone()),
+        pod: Some(pod.clone()),
+    }
+}

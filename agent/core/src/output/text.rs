@@ -1,0 +1,208 @@
+//! Rows as lines for people: time, kind, who, what, aligned so that lines of a kind read as columns.
+
+use std::fmt::{self, Display, Write as _};
+
+use super::{AttributionKind, FlowRow, GapRow, Identity, MetadataRow, Output, Peer, ProcessRow, Protocol, Who};
+
+/// Digits of a container id shown.
+const SHORT_ID_DIGITS: usize = 12;
+
+impl Output {
+    /// The row as one line, without its end. For people: its form may change; programs read [`Output::to_json`].
+    pub fn to_text(&self) -> String {
+        let mut line = String::with_capacity(160);
+        // Writing to a String cannot fail.
+        let _ = self.write_text(&mut line);
+        // Program names, arguments and roles are chosen by workloads: no escape sequence of theirs reaches a terminal.
+        if line.contains(char::is_control) {
+            line = line.replace(char::is_control, "\u{fffd}");
+        }
+        line
+    }
+
+    fn write_text(&self, line: &mut String) -> fmt::Result {
+        // Second and fraction suffice on a terminal: `12:03:04.567`.
+        let time = self.time().to_string();
+        write!(line, "{} {:<8} ", time.get(11..23).unwrap_or(&time), self.kind())?;
+        match self {
+            Self::Flow(row) => flow(line, row),
+            Self::Metadata(row) => metadata(line, row),
+            Self::Process(row) => process(line, row),
+            Self::Gap(row) => gap(line, row),
+        }
+    }
+}
+
+fn flow(line: &mut String, row: &FlowRow) -> fmt::Result {
+    who(line, &row.who)?;
+    let protocol = match row.protocol {
+        Some(Protocol::Tcp) => "tcp",
+        Some(Protocol::Udp) => "udp",
+        None => "any",
+    };
+    let (arrow, service) = match row.direction {
+        "outbound" => ("->", row.service_port),
+        "inbound" => ("<-", None),
+        _ => ("--", None),
+    };
+    let local_port = if row.direction == "inbound" { row.service_port } else { None };
+    let local = Address { ip: row.local.ip.as_deref(), port: local_port };
+    let peer = Address { ip: row.peer.ip.as_deref(), port: service };
+    write!(line, " {protocol} {local} {arrow} {peer}")?;
+    named_peer(line, &row.peer)?;
+    match row.outcome {
+        Some(outcome) => write!(line, "  {outcome} x{}", row.connections)?,
+        None if row.open > 0 => write!(line, "  open x{}", row.open)?,
+        None => {}
+    }
+    write!(line, "  {} out {} in", Bytes(row.bytes_sent), Bytes(row.bytes_received))?;
+    if let Some(rtt) = row.rtt_us {
+        write!(line, "  rtt {}", Micros(u64::from(rtt)))?;
+    }
+    if let Some(retransmits @ 1..) = row.retransmits {
+        write!(line, "  {retransmits} retransmitted")?;
+    }
+    if row.merged {
+        line.push_str("  (merged)");
+    }
+    Ok(())
+}
+
+fn metadata(line: &mut String, row: &MetadataRow) -> fmt::Result {
+    who(line, &row.who)?;
+    write!(line, " {}", row.service)?;
+    // The names of the JSON form, without its quotes.
+    let version = serde_name(&row.version);
+    if version != "none" {
+        write!(line, " {version}")?;
+    }
+    if let Some(method) = row.method {
+        write!(line, " {}", serde_name(&method))?;
+    }
+    if let Some(category) = row.category {
+        write!(line, " {}", serde_name(&category))?;
+    }
+    if let Some(role) = &row.role {
+        write!(line, " role {role}")?;
+    }
+    write!(line, "  {}", serde_name(&row.outcome))?;
+    if let Some(status) = row.status {
+        write!(line, " {status}")?;
+    }
+    if let Some(key) = &row.access_key_id {
+        write!(line, "  key {key}")?;
+    }
+    if let Some(forwarded) = &row.forwarded_for {
+        write!(line, "  forwarded for {forwarded}")?;
+    }
+    if let Some(latency) = row.latency_us {
+        write!(line, "  {}", Micros(latency))?;
+    }
+    Ok(())
+}
+
+fn process(line: &mut String, row: &ProcessRow) -> fmt::Result {
+    who(line, &row.who)?;
+    write!(line, " user {}", row.uid_number)?;
+    let Some(process) = &row.who.process else { return Ok(()) };
+    if !process.args.is_empty() {
+        write!(line, "  {}", process.args.join(" "))?;
+    }
+    for ancestor in &process.ancestors {
+        write!(line, " < {}[{}]", ancestor.comm, ancestor.pid)?;
+    }
+    Ok(())
+}
+
+fn gap(line: &mut String, row: &GapRow) -> fmt::Result {
+    write!(line, "not covered from {} to {}: {}", row.start, row.end, serde_name(&row.cause))?;
+    for (kind, lost) in &row.records_lost {
+        write!(line, "  {lost} {kind} lost")?;
+    }
+    Ok(())
+}
+
+fn who(line: &mut String, who: &Who) -> fmt::Result {
+    let program = who.process.as_deref().map_or_else(String::new, |process| {
+        let path = process.exe.as_deref().unwrap_or(&process.comm);
+        let name = path.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or("?");
+        format!("{name}[{}]", process.pid)
+    });
+    write!(line, "{:<32} {program:<20}", identity(&who.identity))
+}
+
+fn identity(identity: &Identity) -> String {
+    match identity.attribution {
+        AttributionKind::Pod if identity.pod.is_empty() => {
+            let container = identity.container.get(..SHORT_ID_DIGITS).unwrap_or(&identity.container);
+            let pod = identity.uid.get(..8).unwrap_or(&identity.uid);
+            format!("pod-{pod}/{container}")
+        }
+        AttributionKind::Pod => format!("{}/{}", identity.namespace, identity.pod),
+        AttributionKind::Container | AttributionKind::Host => identity.workload.clone(),
+        AttributionKind::Unknown => "?".to_owned(),
+    }
+}
+
+fn named_peer(line: &mut String, peer: &Peer) -> fmt::Result {
+    match (&peer.namespace, &peer.pod, &peer.name) {
+        (Some(namespace), Some(pod), _) if !namespace.is_empty() => write!(line, " ({namespace}/{pod})"),
+        (_, Some(pod), _) => write!(line, " ({pod})"),
+        (_, None, Some(name)) => write!(line, " ({name})"),
+        (_, None, None) => write!(line, " ({})", serde_name(&peer.class)),
+    }
+}
+
+/// The name that a field-less variant has in JSON.
+fn serde_name(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).map(|name| name.trim_matches('"').to_owned()).unwrap_or_default()
+}
+
+struct Address<'a> {
+    ip: Option<&'a str>,
+    port: Option<u16>,
+}
+
+impl Display for Address<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.ip {
+            None => f.write_char('*')?,
+            Some(ip) if self.port.is_some() && ip.contains(':') => write!(f, "[{ip}]")?,
+            Some(ip) => f.write_str(ip)?,
+        }
+        self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
+    }
+}
+
+struct Bytes(u64);
+
+impl Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+        if self.0 < 1024 {
+            return write!(f, "{} B", self.0);
+        }
+        let mut tenths = u128::from(self.0) * 10 / 1024;
+        let mut units = UNITS.iter();
+        let mut unit = units.next();
+        while tenths >= 10_240
+            && let Some(next) = units.next()
+        {
+            tenths /= 1024;
+            unit = Some(next);
+        }
+        write!(f, "{}.{} {}", tenths / 10, tenths % 10, unit.unwrap_or(&"B"))
+    }
+}
+
+struct Micros(u64);
+
+impl Display for Micros {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            us @ ..1_000 => write!(f, "{us} us"),
+            us @ ..1_000_000 => write!(f, "{}.{} ms", us / 1_000, us % 1_000 / 100),
+            us => write!(f, "{}.{} s", us / 1_000_000, us % 1_000_000 / 100_000),
+        }
+    }
+}
