@@ -14,3 +14,6 @@ pub mod output;
 pub mod peer;
 pub mod process;
 pub mod time;
+
+#[cfg(test)]
+mod testing;

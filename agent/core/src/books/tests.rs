@@ -1,1 +1,136 @@
+//! The books' two sides, and what an imbalance looks like.
 
+use agent_ebpf::shared::FATES as KERNEL_FATES;
+use proptest::prelude::*;
+
+use super::*;
+
+fn totals(counts: &[(Kind, [u64; KERNEL_FATES])]) -> KernelTotals {
+    let mut records = [[0; KERNEL_FATES]; KINDS];
+    for (kind, fates) in counts {
+        records[kind.index()] = *fates;
+    }
+    KernelTotals {
+        records,
+        untracked_sockets: 0,
+        untracked_attempts: 0,
+        untracked_peers: 0,
+        overflow_accounts: 0,
+        unreadable_packets: 0,
+        accounts: Vec::new(),
+    }
+}
+
+fn assert_balanced(books: &Books) {
+    assert_eq!(books.imbalance(), None);
+    for (ledger, line) in books.lines() {
+        assert_eq!(line.seen, line.accounted(), "{ledger:?} {line:?}");
+    }
+}
+
+#[test]
+fn ledgers_and_fates_stand_in_the_order_of_their_numbers() {
+    assert!(Ledger::ALL.iter().enumerate().all(|(at, ledger)| *ledger as usize == at));
+    assert!(Fate::ALL.iter().enumerate().all(|(at, fate)| *fate as usize == at));
+    assert_eq!(Kind::ALL.iter().map(|kind| Ledger::of(*kind)).max(), Some(Ledger::Metadata));
+}
+
+#[test]
+fn pending_is_what_is_between_seen_and_ended() {
+    let mut books = Books::default();
+    // 20 seen: 10 written, 4 merged, 3 suppressed, 2 lost, 1 still in a probe. Two kinds share a ledger.
+    let lost = books.kernel(&totals(&[(Kind::TcpEnd, [15, 10, 4, 0, 0]), (Kind::TcpOpen, [5, 0, 0, 3, 2])]));
+    assert_eq!(lost, BTreeMap::from([("tcp", 2)]));
+    let line = books.line(Ledger::Tcp);
+    assert_eq!((line.seen, line.pending), (20, 11));
+    assert_eq!((line.fate(Fate::Merged), line.fate(Fate::Suppressed), line.fate(Fate::LostRing)), (4, 3, 2));
+    assert_balanced(&books);
+    books.held(Ledger::Tcp);
+    books.held(Ledger::Tcp);
+    books.refused(Some(Kind::TcpEnd));
+    books.lost_queue(Ledger::Tcp, 1);
+    assert_eq!(books.line(Ledger::Tcp).pending, 9, "seven in the ring or a probe, two held");
+    books.folded(Ledger::Tcp, 1, false);
+    books.folded(Ledger::Tcp, 1, true);
+    books.lost_store(Ledger::Tcp, 1);
+    let line = books.line(Ledger::Tcp);
+    assert_eq!((line.seen, line.pending, line.fate(Fate::Merged), line.fate(Fate::LostStore)), (20, 7, 5, 1));
+    assert_eq!((line.fate(Fate::LostDecode), line.fate(Fate::LostQueue), line.fate(Fate::Aggregated)), (1, 1, 0));
+    assert_balanced(&books);
+    assert_eq!(books.kernel(&totals(&[(Kind::TcpEnd, [20, 15, 4, 3, 2])])), BTreeMap::new(), "told once");
+}
+
+#[test]
+fn records_received_since_the_totals_were_read_were_seen() {
+    let mut books = Books::default();
+    books.kernel(&totals(&[(Kind::Exec, [3, 1, 0, 1, 1])]));
+    for _ in 0..4 {
+        books.stored(Ledger::Process);
+    }
+    let line = books.line(Ledger::Process);
+    assert_eq!((line.seen, line.pending, line.fate(Fate::Stored)), (6, 0, 4));
+    assert_balanced(&books);
+}
+
+#[test]
+fn a_record_received_that_was_never_written_is_an_imbalance() {
+    let mut books = Books::default();
+    books.stored(Ledger::Process);
+    books.stored(Ledger::Process);
+    books.kernel(&totals(&[(Kind::Exec, [1, 1, 0, 0, 0])]));
+    let imbalance = books.imbalance().unwrap();
+    assert_eq!((imbalance.ledger, imbalance.expected, imbalance.found), (Ledger::Process, 1, 2));
+    assert_eq!(
+        imbalance.to_string(),
+        "books of process records do not balance: records received and written by the kernel: expected 1, found 2"
+    );
+}
+
+#[test]
+fn a_record_written_off_twice_is_an_imbalance() {
+    let mut books = Books::default();
+    books.held(Ledger::Udp);
+    books.folded(Ledger::Udp, 2, false);
+    assert_eq!(books.imbalance().map(|imbalance| (imbalance.expected, imbalance.found)), Some((1, 2)));
+    assert_ne!(books.line(Ledger::Udp).seen, books.line(Ledger::Udp).accounted());
+}
+
+#[test]
+fn more_fates_than_records_are_an_imbalance() {
+    let mut books = Books::default();
+    books.kernel(&totals(&[(Kind::UdpEnd, [1, 1 + MAX_TORN, 0, 0, 0])]));
+    assert_balanced(&books);
+    books.kernel(&totals(&[(Kind::UdpEnd, [1, 2 + MAX_TORN, 0, 0, 0])]));
+    assert!(books.imbalance().is_some());
+}
+
+proptest! {
+    /// Whenever totals are read, and whatever is received by then, the books balance and nothing is negative.
+    #[test]
+    fn books_balance_at_any_moment(steps in proptest::collection::vec((0_u8..7, 0_u64..4), 0..60)) {
+        let mut books = Books::default();
+        let mut kernel = [0_u64; KERNEL_FATES];
+        let (mut received, mut held) = (0, 0);
+        for (step, n) in steps {
+            match step {
+                0 => { kernel[0] += n; kernel[1] += n; }
+                1 => { kernel[0] += n; kernel[2] += n; }
+                2 => { kernel[0] += n; kernel[3] += n; }
+                3 => kernel[0] += n,
+                4 => { books.kernel(&totals(&[(Kind::TcpEnd, kernel)])); }
+                5 if received + n <= kernel[1] => {
+                    (0..n).for_each(|_| books.held(Ledger::Tcp));
+                    received += n;
+                    held += n;
+                }
+                6 if n <= held => { books.folded(Ledger::Tcp, n, n.is_multiple_of(2)); held -= n; }
+                _ => {}
+            }
+            assert_balanced(&books);
+        }
+        books.kernel(&totals(&[(Kind::TcpEnd, kernel)]));
+        let line = books.line(Ledger::Tcp);
+        prop_assert_eq!(line.seen, kernel[0]);
+        prop_assert_eq!(line.pending, kernel[0] - kernel[1] - kernel[2] - kernel[3] + (kernel[1] - received) + held);
+    }
+}

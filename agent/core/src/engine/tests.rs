@@ -1,1 +1,159 @@
+//! Inputs to outputs, beside what folding does.
 
+use agent_ebpf::wire::Service;
+
+use super::*;
+use crate::books::Fate;
+use crate::input::{
+    Category, DecodeError, ForkFact, ImdsVersion, MetadataOutcome, Method, ProcessFact, RequestFact, ResponseFact,
+};
+use crate::output::AttributionKind;
+use crate::testing::*;
+use crate::time::WallNs;
+
+fn metadata() -> MetadataFact {
+    MetadataFact {
+        time: BootNs(3 * SECOND),
+        cgroup_id: CGROUP,
+        cookie: 9,
+        process: Some(named(10, "aws")),
+        ancestors: vec![named(5, "sh")],
+        sender_only: false,
+        ends: ends("10.0.0.1", 40_000, "169.254.169.254", 80),
+        service: Service::Imds,
+        request: Some(RequestFact {
+            method: Method::Get,
+            category: Category::RoleCredentials,
+            role: Some("node".into()),
+            version: ImdsVersion::V1,
+            forwarded_for: None,
+        }),
+        response: Some(ResponseFact { status: 200, ttl: 64, bytes: 900, access_key_id: Some("ASIAEXAMPLE".into()) }),
+        outcome: MetadataOutcome::Ok,
+        latency_ns: Some(1_234_567),
+    }
+}
+
+#[test]
+fn a_metadata_request_becomes_a_row_at_once() {
+    let mut engine = engine();
+    feed(&mut engine, [Input::Exec(exec(5, "/bin/sh")), Input::Exec(exec(10, "/usr/bin/aws"))]);
+    let outputs = feed(&mut engine, [Input::Metadata(Box::new(metadata()))]);
+    let [Output::Metadata(row)] = &outputs[..] else { panic!("{outputs:?}") };
+    let process = row.who.process.as_deref().unwrap();
+    assert_eq!((process.pid, process.exe.as_deref(), process.by), (10, Some("/usr/bin/aws"), By::Connect));
+    assert_eq!(process.ancestors[0].exe.as_deref(), Some("/bin/sh"));
+    assert_eq!(row.who.identity.workload, "app.service");
+    assert_eq!(
+        (row.service, row.version, row.status, row.response_ttl),
+        ("imds", ImdsVersion::V1, Some(200), Some(64))
+    );
+    assert_eq!((row.role.as_deref(), row.access_key_id.as_deref()), (Some("node"), Some("ASIAEXAMPLE")));
+    assert_eq!(
+        (row.latency_us, row.response_bytes, row.local.ip.as_deref()),
+        (Some(1_234), Some(900), Some("10.0.0.1"))
+    );
+    // The clocks were told at one second: two seconds later.
+    assert_eq!(row.time, WallNs((1_767_323_045 + 2) * 1_000_000_000));
+}
+
+#[test]
+fn a_metadata_exchange_without_request_says_nothing_of_it() {
+    let fact = MetadataFact { request: None, response: None, process: None, sender_only: true, ..metadata() };
+    let outputs = feed(&mut engine(), [Input::Metadata(Box::new(fact))]);
+    let [Output::Metadata(row)] = &outputs[..] else { panic!("{outputs:?}") };
+    assert_eq!((row.method, row.category, row.version, row.status), (None, None, ImdsVersion::None, None));
+    assert!(row.who.process.is_none());
+}
+
+#[test]
+fn an_exec_becomes_a_row_with_its_ancestry() {
+    let mut engine = engine();
+    let seen = ProcessFact {
+        process: named(5, "systemd"),
+        parent: None,
+        cgroup_id: None,
+        exe: Some("/sbin/init".into()),
+        args: Vec::new(),
+    };
+    let fork = ForkFact { time: BootNs(SECOND), cgroup_id: CGROUP, child: named(10, "systemd"), parent: owner(5) };
+    let outputs =
+        feed(&mut engine, [Input::ProcessSeen(seen), Input::Fork(fork), Input::Exec(exec(10, "/usr/bin/app"))]);
+    let [Output::Process(row)] = &outputs[..] else { panic!("{outputs:?}") };
+    let process = row.who.process.as_deref().unwrap();
+    assert_eq!((process.exe.as_deref(), process.comm.as_str(), process.by), (Some("/usr/bin/app"), "app", By::Exec));
+    assert_eq!(process.ancestors[0].exe.as_deref(), Some("/sbin/init"));
+    let line = engine.books().line(Ledger::Process);
+    assert_eq!((line.seen, line.fate(Fate::Stored), line.fate(Fate::Aggregated)), (2, 1, 1));
+}
+
+#[test]
+fn what_is_not_known_is_unknown() {
+    let mut engine = engine();
+    let fact = MetadataFact { cgroup_id: 999, ..metadata() };
+    let outputs = feed(&mut engine, [Input::Metadata(Box::new(fact))]);
+    let [Output::Metadata(row)] = &outputs[..] else { panic!("{outputs:?}") };
+    assert_eq!(row.who.identity.attribution, AttributionKind::Unknown);
+    assert_eq!(row.who.identity.why, Some(crate::attribution::why::CGROUP));
+}
+
+fn totals(lost: u64) -> Input {
+    let mut records = [[0; agent_ebpf::shared::FATES]; agent_ebpf::shared::KINDS];
+    records[agent_ebpf::wire::Kind::MetadataEnd.index()] = [10 + lost, 10, 0, 0, lost];
+    Input::KernelTotals(Box::new(KernelTotals {
+        records,
+        untracked_sockets: 0,
+        untracked_attempts: 0,
+        untracked_peers: 0,
+        overflow_accounts: 0,
+        unreadable_packets: 0,
+        accounts: Vec::new(),
+    }))
+}
+
+#[test]
+fn gaps_are_told_and_made_of_what_rings_lost() {
+    let mut engine = engine();
+    let told = Input::Gap { start: BootNs(SECOND / 2), end: BootNs(SECOND), cause: GapCause::NotRunning };
+    let outputs = feed(&mut engine, [told, totals(0), tick(3), totals(4), totals(4)]);
+    let [Output::Gap(told), Output::Gap(lost)] = &outputs[..] else { panic!("{outputs:?}") };
+    assert_eq!((told.end.0 - told.start.0, told.records_lost.len()), (500_000_000, 0));
+    assert_eq!((lost.cause, lost.end.0 - lost.start.0), (GapCause::RingFull, 2_000_000_000));
+    assert_eq!(lost.records_lost, [("metadata", 4)].into());
+}
+
+#[test]
+fn the_books_hold_every_record() {
+    let mut engine = engine();
+    feed(
+        &mut engine,
+        [
+            totals(4),
+            Input::Decoded { metadata: 7, cgroups: 1 },
+            Input::Metadata(Box::new(metadata())),
+            Input::Undecodable { kind: Some(agent_ebpf::wire::Kind::MetadataSegment), why: DecodeError::Field },
+            Input::Undecodable { kind: None, why: DecodeError::Short },
+            Input::Tcp(tcp(1)),
+        ],
+    );
+    let line = engine.books().line(Ledger::Metadata);
+    assert_eq!((line.seen, line.pending, line.fate(Fate::Aggregated)), (14, 2, 7));
+    assert_eq!((line.fate(Fate::LostDecode), line.fate(Fate::LostRing)), (1, 4));
+    assert_eq!(engine.books().line(Ledger::Unknown).fate(Fate::LostDecode), 1);
+    assert_eq!(engine.books().line(Ledger::Tcp).pending, 1, "held in the fold");
+    feed(&mut engine, [Input::Stop]);
+    assert_eq!(engine.books().line(Ledger::Tcp).fate(Fate::Aggregated), 1);
+}
+
+#[test]
+fn the_same_inputs_give_the_same_outputs() {
+    let run = || {
+        let mut engine = engine();
+        let inputs = (0..200_u64).map(|n| {
+            let peer = format!("10.1.{}.{}", n % 7, n % 11);
+            Input::Tcp(crate::input::TcpFact { ends: ends("10.0.0.1", 1, &peer, 80), ..tcp(n) })
+        });
+        feed(&mut engine, [totals(1)].into_iter().chain(inputs).chain([tick(20), Input::Stop]))
+    };
+    assert_eq!(run(), run());
+}

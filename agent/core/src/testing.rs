@@ -1,0 +1,131 @@
+//! Facts for tests, with values that differ from field to field.
+
+use agent_ebpf::wire::{Direction, Outcome, Owner};
+
+use crate::engine::{Engine, EngineConfig};
+use crate::input::{AttemptFact, Ends, ExecFact, Input, NamedProcess, TcpFact, UdpFact};
+use crate::output::{FlowRow, Output};
+use crate::time::{BootNs, WallNs};
+
+pub(crate) const SECOND: u64 = 1_000_000_000;
+pub(crate) const CGROUP: u64 = 77;
+
+pub(crate) fn owner(tgid: u32) -> Owner {
+    Owner { start_ns: u64::from(tgid) * SECOND + 1, tgid, pad: 0 }
+}
+
+pub(crate) fn named(tgid: u32, comm: &str) -> NamedProcess {
+    NamedProcess { owner: owner(tgid), comm: comm.to_owned() }
+}
+
+pub(crate) fn ends(local: &str, local_port: u16, remote: &str, remote_port: u16) -> Ends {
+    Ends { local: local.parse().unwrap(), local_port, remote: remote.parse().unwrap(), remote_port, netns: 4 }
+}
+
+/// An outbound connection that ended well.
+pub(crate) fn tcp(cookie: u64) -> TcpFact {
+    TcpFact {
+        time: BootNs(SECOND + cookie),
+        cgroup_id: CGROUP,
+        cookie,
+        start: Some(BootNs(SECOND)),
+        open: false,
+        first: true,
+        established: true,
+        preexisting: false,
+        direction: Direction::Outbound,
+        outcome: Outcome::Established,
+        bytes_sent: 100,
+        bytes_received: 1_000,
+        retransmits: 0,
+        srtt_us: Some(300),
+        connected: Some(owner(10)),
+        listened: None,
+        closed: Some(owner(11)),
+        ends: ends("10.0.0.1", 40_000, "10.0.0.2", 80),
+    }
+}
+
+pub(crate) fn udp(cookie: u64) -> UdpFact {
+    UdpFact {
+        time: BootNs(SECOND + cookie),
+        cgroup_id: CGROUP,
+        cookie,
+        start: Some(BootNs(SECOND)),
+        open: false,
+        preexisting: false,
+        many_peers: false,
+        direction: Direction::Outbound,
+        outcome: Outcome::OneWay,
+        bytes_sent: 50,
+        bytes_received: 0,
+        packets_sent: 1,
+        packets_received: 0,
+        sent: Some(owner(10)),
+        closed: None,
+        ends: ends("10.0.0.1", 40_000, "10.0.0.2", 53),
+    }
+}
+
+pub(crate) fn attempt(cookie: u64) -> AttemptFact {
+    AttemptFact {
+        time: BootNs(SECOND + cookie),
+        start: BootNs(SECOND),
+        cgroup_id: CGROUP,
+        cookie,
+        outcome: Outcome::Unreachable,
+        connected: Some(owner(10)),
+        ends: ends("0.0.0.0", 0, "10.0.0.2", 80),
+    }
+}
+
+pub(crate) fn exec(tgid: u32, path: &str) -> ExecFact {
+    ExecFact {
+        time: BootNs(SECOND),
+        cgroup_id: CGROUP,
+        process: named(tgid, path.rsplit('/').next().unwrap()),
+        parent: None,
+        path: path.to_owned(),
+        path_cut: false,
+        args: Vec::new(),
+        uid: 0,
+    }
+}
+
+pub(crate) fn tick(second: u64) -> Input {
+    Input::Tick { boot: BootNs(second * SECOND), wall: WallNs(1_767_323_045 * 1_000_000_000) }
+}
+
+/// An Engine that was told the time, and a unit as [`CGROUP`].
+pub(crate) fn engine() -> Engine {
+    let mut engine = Engine::new(EngineConfig::default());
+    let first = [tick(1), Input::CgroupPresent { id: CGROUP, path: "/system.slice/app.service".to_owned() }];
+    assert!(feed(&mut engine, first).is_empty());
+    engine
+}
+
+pub(crate) fn feed(engine: &mut Engine, inputs: impl IntoIterator<Item = Input>) -> Vec<Output> {
+    let mut outputs = Vec::new();
+    for input in inputs {
+        engine.handle(input, &mut outputs);
+        assert_eq!(engine.books().imbalance(), None);
+        for (ledger, line) in engine.books().lines() {
+            assert_eq!(line.seen, line.accounted(), "{ledger:?}");
+        }
+    }
+    outputs
+}
+
+pub(crate) fn flows(outputs: &[Output]) -> Vec<&FlowRow> {
+    let flows = outputs.iter().filter_map(|output| match output {
+        Output::Flow(row) => Some(&**row),
+        _ => None,
+    });
+    flows.collect()
+}
+
+/// The rows of a fold of these inputs.
+pub(crate) fn fold(engine: &mut Engine, inputs: impl IntoIterator<Item = Input>) -> Vec<FlowRow> {
+    let outputs = feed(engine, inputs.into_iter().chain([Input::Stop]));
+    flows(&outputs).into_iter().cloned().collect()
+}
