@@ -12,7 +12,7 @@
 //! * *in a probe*: seen, and its fate not yet counted when the totals were read;
 //! * *in a ring*: written, and not yet received. A record received after the totals were read was seen and written,
 //!   whether or not those totals know it yet; so it counts in both, and `pending` is never negative;
-//! * *held*: received, and summed in a fold that is not over.
+//! * *held*: received, and waiting in the Engine: summed in a fold that is not over, or a row of the next tick.
 //!
 //! What can go wrong is checked by [`Books::imbalance`]: a record received and never written off, or twice; more received
 //! than the kernel wrote; more fates than records seen. The kernel's counters are read one after the other while the
@@ -271,7 +271,7 @@ impl Books {
         }
     }
 
-    /// A record arrived and is held in a fold.
+    /// A record arrived and is held.
     pub(crate) fn held(&mut self, ledger: Ledger) {
         let page = self.page_mut(ledger);
         page.received += 1;
@@ -285,10 +285,10 @@ impl Books {
         *(if merged { &mut page.merged } else { &mut page.aggregated }) += records;
     }
 
-    /// A record arrived and became a row of its own.
+    /// A held record went out as a row of its own.
     pub(crate) fn stored(&mut self, ledger: Ledger) {
         let page = self.page_mut(ledger);
-        page.received += 1;
+        page.held = page.held.saturating_sub(1);
         page.stored += 1;
     }
 

@@ -24,23 +24,16 @@ pub const FOLD_NS: u64 = 10_000_000_000;
 pub struct EngineConfig {
     /// Length of a fold, nanoseconds; at least one.
     pub fold_ns: u64,
-    /// Where names come from.
-    pub mode: Mode,
-}
-
-/// Where names come from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Mode {
-    /// From the node alone: pods are known by uid, containers by id, host services by unit.
-    #[default]
-    Standalone,
 }
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { fold_ns: FOLD_NS, mode: Mode::Standalone }
+        Self { fold_ns: FOLD_NS }
     }
 }
+
+/// Most started programs held back, at about 1 KiB with eight ancestors: 1 MiB. More of them go out at once.
+const MAX_STARTS: usize = 1_024;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -51,21 +44,32 @@ pub struct Engine {
     attribution: Attribution,
     processes: ProcessTable,
     folder: Folder,
+    starts: Vec<Start>,
     node: NodeAddresses,
     books: Books,
+}
+
+/// A started program, held back until the next tick: what its path resolves to is told right after.
+#[derive(Debug)]
+struct Start {
+    time: BootNs,
+    cgroup_id: u64,
+    owner: Owner,
+    uid: u32,
+    view: ProcessView,
 }
 
 impl Engine {
     /// An Engine that knows nothing yet.
     pub fn new(config: EngineConfig) -> Self {
-        let EngineConfig { fold_ns, mode: Mode::Standalone } = config;
         Self {
             clock: Clock::default(),
             now: BootNs(0),
             totals_at: None,
             attribution: Attribution::default(),
             processes: ProcessTable::default(),
-            folder: Folder::new(fold_ns),
+            folder: Folder::new(config.fold_ns),
+            starts: Vec::new(),
             node: NodeAddresses::default(),
             books: Books::default(),
         }
@@ -87,7 +91,7 @@ impl Engine {
                 self.folder.attempt(&fact, &mut self.processes);
             }
             Input::Metadata(fact) => outputs.push(self.metadata(*fact)),
-            Input::Exec(fact) => outputs.push(self.exec(&fact)),
+            Input::Exec(fact) => self.exec(&fact, outputs),
             Input::Fork(fact) => {
                 self.books.aggregated(Ledger::Process, 1);
                 self.processes.fork(&fact);
@@ -97,7 +101,12 @@ impl Engine {
                 self.processes.exit(process, time);
             }
             Input::ProcessSeen(fact) => self.processes.seen(&fact, self.now),
-            Input::ExeResolved { process, path } => self.processes.exe_resolved(process, &path),
+            Input::ExeResolved { process, path } => {
+                self.processes.exe_resolved(process, &path);
+                if let Some(start) = self.starts.iter_mut().rfind(|start| start.owner == process) {
+                    start.view.exe_resolved = Some(path);
+                }
+            }
             Input::ProcessCgroupV1 { process, path } => {
                 let cgroup = self.attribution.path_v1(&path);
                 self.processes.cgroup_v1(process, cgroup);
@@ -117,13 +126,17 @@ impl Engine {
             Input::Tick { boot, wall } => {
                 self.clock = Clock::new(boot, wall);
                 self.now = self.now.max(boot);
+                self.put_out_starts(outputs);
                 if self.folder.is_due(self.now) {
                     self.close_fold(outputs);
                 }
                 self.attribution.expire(self.now);
                 self.processes.expire(self.now);
             }
-            Input::Stop => self.close_fold(outputs),
+            Input::Stop => {
+                self.put_out_starts(outputs);
+                self.close_fold(outputs);
+            }
         }
     }
 
@@ -158,12 +171,24 @@ impl Engine {
         self.folder.close(self.now, &mut context, outputs);
     }
 
-    fn exec(&mut self, fact: &ExecFact) -> Output {
-        self.books.stored(Ledger::Process);
+    fn exec(&mut self, fact: &ExecFact, outputs: &mut Vec<Output>) {
+        self.books.held(Ledger::Process);
         self.processes.exec(fact);
-        let view = self.processes.view(fact.process.owner, By::Exec);
-        let who = self.who(fact.cgroup_id, Some(fact.process.owner), Some(view));
-        Output::Process(Box::new(ProcessRow { time: self.clock.wall(fact.time), who, uid_number: fact.uid }))
+        let owner = fact.process.owner;
+        // As it is now: it may start another program before the tick.
+        let view = self.processes.view(owner, By::Exec);
+        self.starts.push(Start { time: fact.time, cgroup_id: fact.cgroup_id, owner, uid: fact.uid, view });
+        if self.starts.len() >= MAX_STARTS {
+            self.put_out_starts(outputs);
+        }
+    }
+
+    fn put_out_starts(&mut self, outputs: &mut Vec<Output>) {
+        for Start { time, cgroup_id, owner, uid, view } in std::mem::take(&mut self.starts) {
+            let who = self.who(cgroup_id, Some(owner), Some(view));
+            self.books.stored(Ledger::Process);
+            outputs.push(Output::Process(Box::new(ProcessRow { time: self.clock.wall(time), who, uid_number: uid })));
+        }
     }
 
     fn metadata(&mut self, fact: MetadataFact) -> Output {

@@ -65,6 +65,7 @@ fn records_received_since_the_totals_were_read_were_seen() {
     let mut books = Books::default();
     books.kernel(&totals(&[(Kind::Exec, [3, 1, 0, 1, 1])]));
     for _ in 0..4 {
+        books.held(Ledger::Process);
         books.stored(Ledger::Process);
     }
     let line = books.line(Ledger::Process);
@@ -75,8 +76,7 @@ fn records_received_since_the_totals_were_read_were_seen() {
 #[test]
 fn a_record_received_that_was_never_written_is_an_imbalance() {
     let mut books = Books::default();
-    books.stored(Ledger::Process);
-    books.stored(Ledger::Process);
+    books.aggregated(Ledger::Process, 2);
     let reading = totals(&[(Kind::Exec, [1, 1, 0, 0, 0])]);
     books.kernel(&reading);
     assert_eq!(books.imbalance(), None, "this reading may be older than the record");

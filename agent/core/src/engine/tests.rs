@@ -77,14 +77,47 @@ fn an_exec_becomes_a_row_with_its_ancestry() {
         args: Vec::new(),
     };
     let fork = ForkFact { time: BootNs(SECOND), cgroup_id: CGROUP, child: named(10, "systemd"), parent: owner(5) };
-    let outputs =
-        feed(&mut engine, [Input::ProcessSeen(seen), Input::Fork(fork), Input::Exec(exec(10, "/usr/bin/app"))]);
+    let inputs = [Input::ProcessSeen(seen), Input::Fork(fork), Input::Exec(exec(10, "/usr/bin/app"))];
+    assert!(feed(&mut engine, inputs).is_empty(), "held until the tick");
+    assert_eq!(engine.books().line(Ledger::Process).pending, 1);
+    let outputs = feed(&mut engine, [tick(2)]);
     let [Output::Process(row)] = &outputs[..] else { panic!("{outputs:?}") };
     let process = row.who.process.as_deref().unwrap();
     assert_eq!((process.exe.as_deref(), process.comm.as_str(), process.by), (Some("/usr/bin/app"), "app", By::Exec));
     assert_eq!(process.ancestors[0].exe.as_deref(), Some("/sbin/init"));
     let line = engine.books().line(Ledger::Process);
     assert_eq!((line.seen, line.fate(Fate::Stored), line.fate(Fate::Aggregated)), (2, 1, 1));
+}
+
+#[test]
+fn each_of_two_programs_one_after_another_shows_its_own_resolved_path() {
+    let resolved = |path: &str| Input::ExeResolved { process: owner(10), path: path.to_owned() };
+    let outputs = feed(
+        &mut engine(),
+        [
+            Input::Exec(exec(10, "sh")),
+            resolved("/usr/bin/dash"),
+            Input::Exec(exec(10, "app")),
+            resolved("/opt/app"),
+            Input::Exec(exec(10, "gone-too-soon")),
+            Input::Stop,
+        ],
+    );
+    let paths: Vec<_> = outputs
+        .iter()
+        .map(|output| match output {
+            Output::Process(row) => row.who.process.as_deref().unwrap().exe_resolved.as_deref(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(paths, [Some("/usr/bin/dash"), Some("/opt/app"), None]);
+}
+
+#[test]
+fn a_flood_of_programs_is_not_held_back() {
+    let mut engine = engine();
+    let starts = (0..u32::try_from(MAX_STARTS).unwrap()).map(|pid| Input::Exec(exec(pid + 1, "/app")));
+    assert_eq!(feed(&mut engine, starts).len(), MAX_STARTS);
 }
 
 #[test]
@@ -138,6 +171,7 @@ fn the_books_hold_every_record() {
     );
     let line = engine.books().line(Ledger::Metadata);
     assert_eq!((line.seen, line.pending, line.fate(Fate::Aggregated)), (14, 2, 7));
+    assert_eq!(engine.books().line(Ledger::Cgroup).fate(Fate::Aggregated), 1);
     assert_eq!((line.fate(Fate::LostDecode), line.fate(Fate::LostRing)), (1, 4));
     assert_eq!(engine.books().line(Ledger::Unknown).fate(Fate::LostDecode), 1);
     assert_eq!(engine.books().line(Ledger::Tcp).pending, 1, "held in the fold");

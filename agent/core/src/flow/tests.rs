@@ -68,11 +68,12 @@ fn cgroups_of_one_identity_are_one_row_and_names_may_come_late() {
         [
             Input::Tcp(tcp(1)),
             Input::Tcp(TcpFact { cgroup_id: 78, connected: Some(owner(12)), ..tcp(2) }),
+            Input::Tcp(TcpFact { ends: Ends { netns: 5, ..tcp(3).ends }, ..tcp(3) }),
             Input::CgroupPresent { id: 78, path: "/system.slice/app.service/worker".to_owned() },
         ],
     );
     let [row] = &rows[..] else { panic!("{rows:?}") };
-    assert_eq!((row.connections, row.processes), (2, 2));
+    assert_eq!((row.connections, row.processes), (3, 2));
 }
 
 #[test]
