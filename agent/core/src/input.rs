@@ -165,6 +165,7 @@ impl From<&Tuple> for Ends {
 }
 
 /// A TCP connection's end, or a snapshot of it. Bytes and retransmits count since the connection's last record.
+#[expect(clippy::struct_excessive_bools, reason = "facts of a record, independent of each other")]
 #[derive(Clone, Debug, PartialEq)]
 pub struct TcpFact {
     /// When the record was written.
@@ -400,7 +401,7 @@ pub struct ResponseFact {
     pub ttl: u8,
     /// Bytes of the body, as far as stated or seen.
     pub bytes: u64,
-    /// The access key id of a credentials answer. Not a secret; CloudTrail shows it with every call.
+    /// The access key id of a credentials answer. Not a secret; `CloudTrail` shows it with every call.
     pub access_key_id: Option<String>,
 }
 
