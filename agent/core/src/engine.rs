@@ -126,6 +126,7 @@ impl Engine {
             Input::Tick { boot, wall } => {
                 self.clock = Clock::new(boot, wall);
                 self.now = self.now.max(boot);
+                self.totals_at.get_or_insert(self.now);
                 self.put_out_starts(outputs);
                 if self.folder.is_due(self.now) {
                     self.close_fold(outputs);

@@ -153,6 +153,10 @@ fn gaps_are_told_and_made_of_what_rings_lost() {
     assert_eq!((told.end.0 - told.start.0, told.records_lost.len()), (500_000_000, 0));
     assert_eq!((lost.cause, lost.end.0 - lost.start.0), (GapCause::RingFull, 2_000_000_000));
     assert_eq!(lost.records_lost, [("metadata", 4)].into());
+    // Lost before the first totals: since the start.
+    let outputs = feed(&mut crate::testing::engine(), [tick(3), totals(4)]);
+    let [Output::Gap(lost)] = &outputs[..] else { panic!("{outputs:?}") };
+    assert_eq!(lost.end.0 - lost.start.0, 2_000_000_000);
 }
 
 #[test]
