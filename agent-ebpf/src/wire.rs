@@ -271,7 +271,7 @@ pub struct Tcp {
     pub retransmits: u32,
     /// Smoothed round trip time in microseconds; 0 = not measured.
     pub srtt_us: u32,
-    /// Least round trip time in microseconds; 0 = not measured.
+    /// Least round trip time in microseconds; all ones = not measured.
     pub min_rtt_us: u32,
     /// [`Direction`].
     pub direction: u8,

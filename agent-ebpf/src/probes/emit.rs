@@ -214,7 +214,7 @@ pub fn account(cgroup_id: u64) -> Option<*mut Account> {
     new_account(cgroup_id)
 }
 
-#[inline(never)]
+#[inline(always)]
 fn new_account(cgroup_id: u64) -> Option<*mut Account> {
     let empty: &Account = &Account {
         window: [0; 3],

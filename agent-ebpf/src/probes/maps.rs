@@ -112,18 +112,22 @@ pub struct TcpSocket {
     pub pad: [u8; 6],
 }
 
-/// Bits of [`TcpSocket::flags`].
+/// Bits of [`TcpSocket::flags`]. The low half are bits of `wire::flags` and go to the records as they are.
 pub mod tcp_flags {
-    /// The entry is in use (a fresh one is all zero, and so is one whose connection ended).
-    pub const TRACKED: u32 = 1;
-    pub const LISTENER: u32 = 1 << 1;
-    pub const OUTBOUND: u32 = 1 << 2;
-    pub const INBOUND: u32 = 1 << 3;
-    pub const ESTABLISHED: u32 = 1 << 4;
+    use agent_ebpf::wire::flags;
+
+    pub const ESTABLISHED: u32 = flags::ESTABLISHED as u32;
     /// Older than the probes: its end is told by the tracepoint.
-    pub const PREEXISTING: u32 = 1 << 5;
+    pub const PREEXISTING: u32 = flags::PREEXISTING as u32;
+    pub const INBOUND: u32 = flags::OPENER_LISTENED as u32;
+    /// The entry is in use (a fresh one is all zero, and so is one whose connection ended).
+    pub const TRACKED: u32 = 1 << 16;
+    pub const LISTENER: u32 = 1 << 17;
+    pub const OUTBOUND: u32 = 1 << 18;
     /// connect was called and no SYN was sent yet.
-    pub const ATTEMPT: u32 = 1 << 6;
+    pub const ATTEMPT: u32 = 1 << 19;
+    /// What records carry.
+    pub const RECORD: u32 = 0xffff;
 }
 
 /// Value of [`METADATA_SOCKETS`].

@@ -23,12 +23,14 @@ const IPPROTO_TCP: u8 = 6;
 const IPPROTO_UDP: u8 = 17;
 
 #[cgroup_skb(egress)]
+#[inline(always)]
 pub fn egress(ctx: SkBuffContext) -> i32 {
     try_packet(&ctx, true);
     ALLOW
 }
 
 #[cgroup_skb(ingress)]
+#[inline(always)]
 pub fn ingress(ctx: SkBuffContext) -> i32 {
     try_packet(&ctx, false);
     ALLOW

@@ -188,56 +188,74 @@ fn untracked_closes(tcp: Kptr, old_state: u8) {
     refused.merge(Some((Direction::Unknown, outcome)), sent, received);
 }
 
-/// Tells one connection's news since its last record. Returns the outcome so far.
+/// Tells one connection's news since its last record; at the end, the outcome.
+///
+/// The order is the verifier's: what branches most comes last, or Linux 6.1 follows every combination.
 #[inline(always)]
 pub fn report(kind: Kind, tcp: Kptr, entry: &mut TcpSocket, tuple: &Tuple, old_state: u8, now: u64) -> Outcome {
-    let (sent_total, received_total) = payload_bytes(tcp);
-    let retransmits_total: u32 = read(tcp, offset!(tcp_total_retrans));
-    let established = entry.flags & tcp_flags::ESTABLISHED != 0;
-    let outcome = if matches!(kind, Kind::TcpOpen) {
-        Outcome::Established
-    } else {
-        rules::tcp_outcome(TcpEnding {
-            old_state,
-            error: read(tcp, offset!(sk_err)),
-            stale_error: entry.stale_error,
-            established,
-            retransmitted: retransmits_total > 0,
-        })
-    };
-    let bytes_sent = atomic::claim(&raw mut entry.reported[0], sent_total);
-    let bytes_received = atomic::claim(&raw mut entry.reported[1], received_total);
-    let retransmits = atomic::claim(&raw mut entry.reported[2], u64::from(retransmits_total)) as u32;
-    let direction = direction_of(entry);
-    let slot = match emit::reserve::<wire::Tcp>(kind, entry.cgroup_id, now) {
+    let direction = (entry.flags >> OUTBOUND_SHIFT & 1) as u8 | (entry.flags >> INBOUND_SHIFT & 1) as u8 * 2;
+    let reserved = emit::reserve::<wire::Tcp>(kind, entry.cgroup_id, now);
+    let (sent, received) = payload_bytes(tcp);
+    let bytes_sent = atomic::claim(&raw mut entry.reported[0], sent);
+    let bytes_received = atomic::claim(&raw mut entry.reported[1], received);
+    let slot = match reserved {
         Reserved::Slot(slot) => slot,
         Reserved::No(refused) => {
-            let ended = matches!(kind, Kind::TcpEnd).then_some((direction, outcome));
+            let outcome = outcome_of(kind, tcp, entry, old_state);
+            let ended = matches!(kind, Kind::TcpEnd).then_some((inbound(direction), outcome));
             refused.merge(ended, bytes_sent, bytes_received);
             return outcome;
         }
     };
-    let record = wire::Tcp {
-        header: emit::header::<wire::Tcp>(kind, record_flags(entry), 0, now, entry.cgroup_id),
-        cookie: entry.cookie,
-        start_ns: entry.start_ns,
-        bytes_sent,
-        bytes_received,
-        opener: entry.opener,
-        closer: entry.closer,
-        tuple: *tuple,
-        retransmits,
-        srtt_us: read::<u32>(tcp, offset!(tcp_srtt_us)) >> 3,
-        min_rtt_us: min_rtt_us(tcp),
-        direction: direction as u8,
-        outcome: outcome as u8,
-        old_state,
-        pad: 0,
-    };
-    // SAFETY: a reserved place of this size.
-    unsafe { slot.place().write(record) };
+    // SAFETY: a reserved place of this size, ours until submitted.
+    let record = unsafe { &mut *slot.place() };
+    let bits = (entry.flags & tcp_flags::RECORD) as u16 | flags::FIRST * (entry.shown ^ 1) as u16;
+    record.header = emit::header::<wire::Tcp>(kind, bits, 0, now, entry.cgroup_id);
+    record.cookie = entry.cookie;
+    record.start_ns = entry.start_ns;
+    record.bytes_sent = bytes_sent;
+    record.bytes_received = bytes_received;
+    record.opener = entry.opener;
+    record.closer = entry.closer;
+    record.tuple = *tuple;
+    let retransmits: u32 = read(tcp, offset!(tcp_total_retrans));
+    // Walks and the end may meet here, and a segment count be told twice: bytes are exact, this is not worth an atomic.
+    record.retransmits = retransmits.wrapping_sub(entry.reported[2] as u32);
+    entry.reported[2] = u64::from(retransmits);
+    record.srtt_us = read::<u32>(tcp, offset!(tcp_srtt_us)) >> 3;
+    // struct minmax: three samples of {time, value}; the value is all ones before the first measurement.
+    record.min_rtt_us = read(tcp, offset!(tcp_rtt_min) + 4);
+    record.direction = direction;
+    record.old_state = old_state;
+    record.pad = 0;
+    let outcome = outcome_of(kind, tcp, entry, old_state);
+    record.outcome = outcome as u8;
     slot.submit();
     outcome
+}
+
+const OUTBOUND_SHIFT: u32 = tcp_flags::OUTBOUND.trailing_zeros();
+const INBOUND_SHIFT: u32 = tcp_flags::INBOUND.trailing_zeros();
+// The wire's numbers of the directions are these two bits.
+const _: () = assert!(Direction::Outbound as u8 == 1 && Direction::Inbound as u8 == 2);
+
+#[inline(always)]
+fn inbound(direction: u8) -> Direction {
+    if direction == Direction::Inbound as u8 { Direction::Inbound } else { Direction::Outbound }
+}
+
+#[inline(always)]
+fn outcome_of(kind: Kind, tcp: Kptr, entry: &TcpSocket, old_state: u8) -> Outcome {
+    if matches!(kind, Kind::TcpOpen) {
+        return Outcome::Established;
+    }
+    rules::tcp_outcome(TcpEnding {
+        old_state,
+        error: read(tcp, offset!(sk_err)),
+        stale_error: entry.stale_error,
+        established: entry.flags & tcp_flags::ESTABLISHED != 0,
+        retransmitted: read::<u32>(tcp, offset!(tcp_total_retrans)) > 0,
+    })
 }
 
 /// The end of connections older than the probes: their sockets have no state callback. The tracepoint runs after the
@@ -285,35 +303,6 @@ pub fn track(sk: *mut bpf_sock) -> Option<&'static mut TcpSocket> {
     entry
 }
 
-#[inline(always)]
-fn direction_of(entry: &TcpSocket) -> Direction {
-    if entry.flags & tcp_flags::OUTBOUND != 0 {
-        Direction::Outbound
-    } else if entry.flags & tcp_flags::INBOUND != 0 {
-        Direction::Inbound
-    } else {
-        Direction::Unknown
-    }
-}
-
-#[inline(always)]
-fn record_flags(entry: &TcpSocket) -> u16 {
-    let mut bits = 0;
-    if entry.flags & tcp_flags::ESTABLISHED != 0 {
-        bits |= flags::ESTABLISHED;
-    }
-    if entry.flags & tcp_flags::PREEXISTING != 0 {
-        bits |= flags::PREEXISTING;
-    }
-    if entry.flags & tcp_flags::INBOUND != 0 {
-        bits |= flags::OPENER_LISTENED;
-    }
-    if entry.shown == 0 {
-        bits |= flags::FIRST;
-    }
-    bits
-}
-
 /// Payload bytes sent (without retransmissions) and received (without the FIN, which the kernel counts as one).
 #[inline(always)]
 pub fn payload_bytes(tcp: Kptr) -> (u64, u64) {
@@ -323,13 +312,6 @@ pub fn payload_bytes(tcp: Kptr) -> (u64, u64) {
     let bits: u64 = read(tcp, offset!(sk_flags));
     let fin = u64::from(bits & SOCK_DONE_BIT != 0 && received > 0);
     (if sent > again { sent - again } else { 0 }, received - fin)
-}
-
-#[inline(always)]
-fn min_rtt_us(tcp: Kptr) -> u32 {
-    // struct minmax: three samples of {time, value}; the value is all ones before the first measurement.
-    let value: u32 = read(tcp, offset!(tcp_rtt_min) + 4);
-    if value == u32::MAX { 0 } else { value }
 }
 
 #[inline(always)]

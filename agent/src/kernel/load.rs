@@ -119,7 +119,10 @@ pub(super) fn load(options: &Options) -> Result<Loaded, Error> {
     for probe in PROBES {
         let result = attach(&mut ebpf, probe, &cgroup, &mut types);
         let state = match result {
-            Ok(()) => ProbeState::Attached,
+            Ok(()) => {
+                verified(&ebpf, probe.name);
+                ProbeState::Attached
+            }
             Err(reason) if probe.required => return Err(Error::Required { probe: probe.name, reason }),
             Err(reason) => ProbeState::Refused(reason),
         };
@@ -209,6 +212,19 @@ fn attach(ebpf: &mut Ebpf, probe: &Probe, cgroup: &File, types: &mut Option<Btf>
         Ok(())
     })();
     attached.map_err(|error| reason(&error))
+}
+
+/// Notes how much the verifier had to look at: its limit is a million instructions, and older kernels need more.
+fn verified(ebpf: &Ebpf, name: &str) {
+    if let Some(program) = ebpf.program(name)
+        && let Ok(info) = program.info()
+    {
+        tracing::debug!(
+            "probe {name}: {:?} instructions verified, {:?} bytes",
+            info.verified_instruction_count(),
+            info.size_translated()
+        );
+    }
 }
 
 /// Loads an iterator and binds it to its map.
