@@ -9,10 +9,13 @@ pub mod cgroup;
 pub mod engine;
 mod fast;
 pub mod flow;
+pub mod decode;
 pub mod input;
+pub mod metadata;
 pub mod output;
 pub mod peer;
 pub mod process;
+pub mod redact;
 pub mod time;
 
 #[cfg(test)]
