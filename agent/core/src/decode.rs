@@ -77,17 +77,32 @@ impl Decoder {
             Kind::Exec => inputs.push(records::exec(record, self.options.keep_args)?),
             Kind::Fork => inputs.push(records::fork(record)?),
             Kind::Exit => inputs.push(records::exit(record)?),
-            Kind::CgroupMkdir => inputs.push(records::cgroup_mkdir(record)?),
-            Kind::CgroupRmdir => inputs.push(records::cgroup_rmdir(record)?),
-            Kind::MetadataSegment => self.metadata.segment(records::metadata_segment(record)?, inputs),
-            Kind::MetadataEnd => self.metadata.end(records::metadata_end(record)?, inputs),
+            Kind::CgroupMkdir => inputs.extend([ONE_CGROUP_RECORD, records::cgroup_mkdir(record)?]),
+            Kind::CgroupRmdir => inputs.extend([ONE_CGROUP_RECORD, records::cgroup_rmdir(record)?]),
+            Kind::MetadataSegment => {
+                let segment = records::metadata_segment(record)?;
+                inputs.push(ONE_METADATA_RECORD);
+                self.metadata.segment(&segment, inputs);
+            }
+            Kind::MetadataEnd => {
+                let end = records::metadata_end(record)?;
+                inputs.push(ONE_METADATA_RECORD);
+                self.metadata.end(end, inputs);
+            }
         }
         Ok(())
     }
 }
 
+/// For the books: the inputs of these kinds do not tell how many records made them.
+const ONE_CGROUP_RECORD: Input = Input::Decoded { metadata: 0, cgroups: 1 };
+const ONE_METADATA_RECORD: Input = Input::Decoded { metadata: 1, cgroups: 0 };
+
+/// Why a record was refused, and its kind when that much could be read.
+type Refusal = (Option<Kind>, DecodeError);
+
 /// The kind of a record, and its bytes without what the ring reserved beyond it.
-fn envelope(ring: Ring, bytes: &[u8]) -> Result<(Kind, &[u8]), (Option<Kind>, DecodeError)> {
+fn envelope(ring: Ring, bytes: &[u8]) -> Result<(Kind, &[u8]), Refusal> {
     let (header, _) = wire::Header::read_from_prefix(bytes).map_err(|_| (None, DecodeError::Short))?;
     if header.version != wire::VERSION {
         return Err((None, DecodeError::Version));

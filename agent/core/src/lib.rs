@@ -10,6 +10,8 @@ pub mod engine;
 mod fast;
 pub mod flow;
 pub mod decode;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod input;
 pub mod metadata;
 pub mod output;

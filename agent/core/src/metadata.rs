@@ -125,7 +125,7 @@ pub struct Tracker {
 
 impl Tracker {
     /// Takes the payload of one packet.
-    pub fn segment(&mut self, segment: Segment<'_>, inputs: &mut Vec<Input>) {
+    pub fn segment(&mut self, segment: &Segment<'_>, inputs: &mut Vec<Input>) {
         let now = segment.stamp.time;
         self.change(segment.who.clone(), now, inputs, |connection, inputs| {
             connection.segment(segment, inputs);

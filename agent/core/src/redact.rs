@@ -290,7 +290,7 @@ const SOURCES: &[(&str, &str)] = &[
     // URLs with user information; the password may hold any letter.
     (r#"(?i)([a-z][a-z0-9+.-]*://)[^\s"'<>]*@"#, "$1[redacted]@"),
     // The same, cut before its `@`: something other than a port follows the colon.
-    (r#"(?i)([a-z][a-z0-9+.-]*://)[^\s/@:\[]+:(?:[^\s/@]*[^\s/@0-9][^\s/@]*)$"#, "$1[redacted]"),
+    (r"(?i)([a-z][a-z0-9+.-]*://)[^\s/@:\[]+:(?:[^\s/@]*[^\s/@0-9][^\s/@]*)$", "$1[redacted]"),
     (r"(?i)\b(bearer|basic|digest|negotiate|token)\s+[a-z0-9._~+/=-]{8,}", "$1 [redacted]"),
     // JSON web tokens, also cut ones.
     (r"eyJ[A-Za-z0-9_-]{6,}(?:\.[A-Za-z0-9_-]*)*", "[redacted]"),

@@ -24,9 +24,11 @@ fn record(fixed: &(impl IntoBytes + Immutable), trailing: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// What a record says, without the count of records.
 fn decode_with(options: DecodeOptions, ring: Ring, bytes: &[u8]) -> Vec<Input> {
     let mut inputs = Vec::new();
     Decoder::new(options).feed(ring, bytes, &mut inputs);
+    inputs.retain(|input| !matches!(input, Input::Decoded { .. }));
     inputs
 }
 
@@ -267,6 +269,22 @@ fn fork_and_exit() {
 }
 
 #[test]
+fn records_are_counted_where_inputs_do_not_tell() {
+    for (kind, bytes, _) in one_of_each() {
+        let mut inputs = Vec::new();
+        Decoder::new(DecodeOptions::default()).feed(kind.ring(), &bytes, &mut inputs);
+        let counted: Vec<_> = inputs.iter().filter(|input| matches!(input, Input::Decoded { .. })).collect();
+        let expected = match kind {
+            Kind::MetadataSegment | Kind::MetadataEnd => vec![&ONE_METADATA_RECORD],
+            Kind::CgroupMkdir | Kind::CgroupRmdir => vec![&ONE_CGROUP_RECORD],
+            _ => vec![],
+        };
+        assert_eq!(counted, expected, "{kind:?}");
+        assert_eq!(inputs.first().filter(|_| !expected.is_empty()), expected.first().copied(), "{kind:?}");
+    }
+}
+
+#[test]
 fn cgroups() {
     let mkdir = |path: &[u8]| {
         let path_len = u32::try_from(path.len()).expect("small");
@@ -441,18 +459,20 @@ fn metadata_records_become_one_fact() {
     let answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
     let len = u32::try_from(request.len()).expect("small");
     decoder.feed(Ring::Metadata, &record(&segment(0, 0, request, len), request), &mut inputs);
-    assert_eq!(inputs, []);
+    assert_eq!(inputs, [ONE_METADATA_RECORD]);
     let len = u32::try_from(answer.len()).expect("small");
     let answer_record = wire::MetadataSegment { ttl: 1, ..segment(flags::RESPONSE, 0, answer, len) };
     decoder.feed(Ring::Metadata, &record(&answer_record, answer), &mut inputs);
     let Some(Input::Metadata(fact)) = inputs.pop() else { panic!("no fact") };
+    assert_eq!(inputs, [ONE_METADATA_RECORD, ONE_METADATA_RECORD]);
+    inputs.clear();
     assert_eq!(fact.ancestors, [NamedProcess { owner: Owner { start_ns: 5, tgid: 41, pad: 0 }, comm: "sh".into() }]);
     assert_eq!(fact.response.map(|response| response.ttl), Some(1));
     assert_eq!((fact.service, fact.cgroup_id, fact.cookie), (Service::Imds, 7, 9));
 
     decoder.feed(Ring::Metadata, &record(&end(Outcome::Established, flags::ESTABLISHED), &[]), &mut inputs);
     decoder.finish(BootNs(2000), &mut inputs);
-    assert_eq!(inputs, []);
+    assert_eq!(inputs, [ONE_METADATA_RECORD]);
 }
 
 #[test]

@@ -33,8 +33,8 @@ pub(super) struct Connection {
     /// Answers were missed since the last one that was read.
     answers_missed: bool,
     payload_seen: bool,
-    unparsed_requests_told: bool,
-    unparsed_answers_told: bool,
+    /// Directions of which it was told that they hold what could not be read.
+    unparsed_told: Vec<Way>,
     ended: Option<ConnectionEnd>,
 }
 
@@ -50,7 +50,7 @@ enum AnswerState {
     /// `answering` is `None` once it was told. `doubtful`: the request is not known, so that there may be no body.
     Body {
         body: Body,
-        answering: Option<Answering>,
+        answering: Option<Box<Answering>>,
         doubtful: bool,
     },
     Lost,
@@ -71,8 +71,7 @@ impl Connection {
             forgotten: 0,
             answers_missed: false,
             payload_seen: false,
-            unparsed_requests_told: false,
-            unparsed_answers_told: false,
+            unparsed_told: Vec::new(),
             ended: None,
         }
     }
@@ -114,7 +113,7 @@ impl Connection {
         }
     }
 
-    pub(super) fn segment(&mut self, segment: Segment<'_>, inputs: &mut Vec<Input>) {
+    pub(super) fn segment(&mut self, segment: &Segment<'_>, inputs: &mut Vec<Input>) {
         self.payload_seen |= segment.payload_len > 0;
         let direction = match segment.way {
             Way::Request => &mut self.requests,
@@ -436,7 +435,7 @@ impl Connection {
                 AnswerState::Body { body, answering: None, doubtful }
             };
         } else {
-            self.answer = AnswerState::Body { body, answering: Some(answering), doubtful };
+            self.answer = AnswerState::Body { body, answering: Some(Box::new(answering)), doubtful };
         }
         Some(())
     }
@@ -517,11 +516,8 @@ impl Connection {
 
     /// Tells, once per direction, that there is payload which could not be read.
     fn unparsed(&mut self, way: Way, stamp: Stamp, inputs: &mut Vec<Input>) {
-        let told = match way {
-            Way::Request => &mut self.unparsed_requests_told,
-            Way::Answer => &mut self.unparsed_answers_told,
-        };
-        if !std::mem::replace(told, true) {
+        if !self.unparsed_told.contains(&way) {
+            self.unparsed_told.push(way);
             inputs.push(fact(&self.who, stamp.time, MetadataOutcome::Unparsed, None, None, None));
         }
     }

@@ -40,7 +40,7 @@ impl HeadBuffer {
         // Line breaks before a head are to be ignored (RFC 9112 section 2.2).
         let breaks = if self.is_empty() { bytes.iter().take_while(|byte| is_break(**byte)).count() } else { 0 };
         let Some(rest) = bytes.get(breaks..).filter(|rest| !rest.is_empty()) else { return Taken::All };
-        let (buffer, _) = self.begun.get_or_insert_with(|| (Wiped::with_capacity(HELD_BYTES), stamp));
+        let (buffer, _) = self.begun.get_or_insert_with(|| (Wiped::with_limit(HELD_BYTES), stamp));
         let before = buffer.as_slice().len();
         let taken = buffer.append(rest);
         if !may_begin(buffer.as_slice()) {
@@ -117,6 +117,6 @@ mod tests {
         let mut buffer = HeadBuffer::default();
         assert_eq!(buffer.take(&vec![b'x'; HELD_BYTES], STAMP, any), Taken::All);
         assert_eq!(buffer.take(b"\n\n", STAMP, any), Taken::TooLarge);
-        assert_eq!(buffer.held_bytes(), HELD_BYTES);
+        assert_eq!(buffer.held_bytes(), HELD_BYTES, "memory ends where the limit is");
     }
 }

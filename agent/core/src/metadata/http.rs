@@ -65,9 +65,8 @@ pub(super) fn request(service: Service, head: &[u8]) -> Option<RequestHead> {
             let target = request.path?.as_bytes();
             Some(head_of(service, request.method?, target, Some(request.headers)))
         }
-        Ok(Status::Partial) => None,
         Err(httparse::Error::TooManyHeaders) => request_line(service, head),
-        Err(_) => None,
+        Ok(Status::Partial) | Err(_) => None,
     }
 }
 
@@ -78,7 +77,7 @@ pub(super) fn partial_request(service: Service, head: &[u8]) -> Option<RequestHe
     };
     // Ended after its last complete line, the parser takes it.
     let lines = head.get(..=newline)?;
-    let mut ended = Wiped::with_capacity(lines.len() + END_OF_HEAD.len());
+    let mut ended = Wiped::with_limit(lines.len() + END_OF_HEAD.len());
     ended.append(lines);
     ended.append(END_OF_HEAD);
     let parsed = request(service, ended.as_slice())?;

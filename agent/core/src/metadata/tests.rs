@@ -67,7 +67,7 @@ impl Bench {
             payload,
             stamp: Stamp { time: BootNs(self.now), ttl: if way == Way::Answer { 255 } else { 64 } },
         };
-        self.tracker.segment(segment, &mut self.inputs);
+        self.tracker.segment(&segment, &mut self.inputs);
     }
 
     pub(super) fn request(&mut self, text: &str) {

@@ -9,16 +9,16 @@ fn stamp(time: u64) -> Stamp {
 
 /// Text of all that is delivered: bytes as they are, gaps as `[n]`.
 fn drain(reassembly: &mut Reassembly, now: u64, hurry: bool) -> String {
-    let mut text = String::new();
+    let mut pieces = Vec::new();
     while let Some(piece) = reassembly.pop(BootNs(now), hurry) {
-        match piece {
-            Piece::Bytes(chunk) => text.push_str(&String::from_utf8_lossy(chunk.bytes())),
-            Piece::Gap(Some(bytes), _) => text.push_str(&format!("[{bytes}]")),
-            Piece::Gap(None, _) => text.push_str("[?]"),
-            Piece::Early(_) => text.push_str("[early]"),
-        }
+        pieces.push(match piece {
+            Piece::Bytes(chunk) => String::from_utf8_lossy(chunk.bytes()).into_owned(),
+            Piece::Gap(Some(bytes), _) => format!("[{bytes}]"),
+            Piece::Gap(None, _) => "[?]".to_owned(),
+            Piece::Early(_) => "[early]".to_owned(),
+        });
     }
-    text
+    pieces.concat()
 }
 
 fn push(reassembly: &mut Reassembly, base: u32, from: usize, to: usize) {

@@ -62,6 +62,12 @@ fn packets(dialogue: &[(String, String)], cuts: &[Index]) -> Vec<Packet> {
     packets
 }
 
+/// All bytes of one direction.
+fn stream(dialogue: &[(String, String)], way: Way) -> Vec<u8> {
+    let said = dialogue.iter().map(|(request, answer)| if way == Way::Request { request } else { answer });
+    said.flat_map(|text| text.bytes()).collect()
+}
+
 /// What does not depend on the cutting: times of first bytes do, by a little.
 fn facts(packets: &[Packet], starts: [u32; 2], end: u64) -> Vec<MetadataFact> {
     let mut bench = Bench::new();
@@ -98,21 +104,6 @@ proptest! {
         prop_assert_eq!(expected.len(), dialogue.len());
 
         let mut cut = packets(dialogue, &cuts);
-        // Retransmissions: a packet again, with some of its neighbours' bytes.
-        for (which, place, len) in &repeats {
-            let packet = cut[which.index(cut.len())].clone();
-            let whole: Vec<u8> = cut.iter().filter(|p| p.way == packet.way && p.at < packet.at + 1000)
-                .fold(Vec::new(), |mut whole, p| {
-                    whole.resize(whole.len().max(p.at + p.payload.len()), 0);
-                    whole[p.at..p.at + p.payload.len()].copy_from_slice(&p.payload);
-                    whole
-                });
-            let end = packet.at + packet.payload.len();
-            let at = place.index(packet.at + 1);
-            let payload = whole[at..(at + 1 + len.index(end - at)).min(end)].to_vec();
-            let position = cut.iter().position(|p| p.way == packet.way && p.at == packet.at).expect("it is there");
-            cut.insert(position + 1, Packet { at, payload, ..packet });
-        }
         // Records overtake each other by a few places; the first of each direction begins a message, as on a live
         // connection, so that a direction begins where it did.
         for (which, by) in &swaps {
@@ -126,6 +117,16 @@ proptest! {
             let place = cut.iter().position(|p| p.way == way).expect("some packet");
             let first = cut.remove(first);
             cut.insert(place, first);
+        }
+        // Retransmissions: a packet again, with some of the bytes before it, later than all of these were sent.
+        for (which, place, len) in &repeats {
+            let packet = cut[which.index(cut.len())].clone();
+            let end = packet.at + packet.payload.len();
+            let at = place.index(packet.at + 1);
+            let mut payload = stream(dialogue, packet.way)[at..end].to_vec();
+            payload.truncate(1 + len.index(payload.len()));
+            let position = cut.iter().rposition(|p| p.way == packet.way && p.at < end).expect("it is there");
+            cut.insert(position + 1, Packet { at, payload, ..packet });
         }
         prop_assert_eq!(facts(&cut, starts, 10_000_000), expected);
     }
