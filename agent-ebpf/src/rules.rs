@@ -1,4 +1,5 @@
 //! Kernel-side decisions as plain functions.
+#![expect(clippy::inline_always, reason = "Linux before 6.4 verifies poorly across calls between BPF functions")]
 
 use crate::wire::{Outcome, Service};
 
@@ -9,9 +10,9 @@ pub const METADATA_PORT: u16 = 80;
 pub const IMDS_V4: [u8; 4] = [169, 254, 169, 254];
 /// EKS Pod Identity agent, IPv4.
 pub const POD_IDENTITY_V4: [u8; 4] = [169, 254, 170, 23];
-/// IMDS, IPv6: fd00:ec2::254.
+/// IMDS, IPv6: `fd00:ec2::254`.
 pub const IMDS_V6: [u8; 16] = [0xfd, 0, 0x0e, 0xc2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x02, 0x54];
-/// EKS Pod Identity agent, IPv6: fd00:ec2::23.
+/// EKS Pod Identity agent, IPv6: `fd00:ec2::23`.
 pub const POD_IDENTITY_V6: [u8; 16] = [0xfd, 0, 0x0e, 0xc2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x23];
 
 /// The metadata service at an address (v4 as v4-mapped) and port.
@@ -88,7 +89,7 @@ pub mod errno {
     pub const EPERM: u32 = 1;
     /// `EACCES`.
     pub const EACCES: u32 = 13;
-    /// `EPIPE`: RST in CLOSE_WAIT.
+    /// `EPIPE`: RST in `CLOSE_WAIT`.
     pub const EPIPE: u32 = 32;
     /// `ENETUNREACH`.
     pub const ENETUNREACH: u32 = 101;
@@ -143,10 +144,10 @@ fn established_outcome(end: TcpEnding) -> Outcome {
     let fresh_error = end.error != 0 && end.error != end.stale_error;
     match (end.error, fresh_error) {
         (errno::ETIMEDOUT | errno::EHOSTUNREACH | errno::ENETUNREACH, true) => Outcome::TimedOut,
-        (_, true) => Outcome::Reset,
         (_, false) if orderly => Outcome::Established,
-        // ESTABLISHED or CLOSE_WAIT straight to CLOSE: this side aborted (unread data, or linger 0) and sent the RST.
-        (_, false) => Outcome::Reset,
+        // An RST came; or without an error, straight from ESTABLISHED or CLOSE_WAIT: this side aborted (unread data, or
+        // linger 0) and sent it.
+        _ => Outcome::Reset,
     }
 }
 
@@ -156,6 +157,7 @@ pub const WINDOW_SHIFT: u32 = 27;
 /// Account of a cgroup's bytes in one ring after `bytes` more at `now_ns`: the new window word (see
 /// [`crate::shared::Account::window`]) and the bytes used in the current window, these included.
 #[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "halves of a word; windows are told apart by their low 32 bits")]
 pub fn window_add(word: u64, now_ns: u64, bytes: u32) -> (u64, u32) {
     let window = (now_ns >> WINDOW_SHIFT) as u32;
     let used = if (word >> 32) as u32 == window { word as u32 } else { 0 };

@@ -28,6 +28,7 @@ pub const FATES: usize = Fate::ALL.len();
 pub const RINGS: usize = Ring::ALL.len();
 
 /// Per-CPU counters of the map `COUNTERS`, one array of `u64` per CPU.
+#[expect(clippy::cast_possible_truncation, reason = "a few dozen counters")]
 pub mod counter {
     use super::{FATES, Fate, KINDS};
     use crate::wire::Kind;
@@ -109,15 +110,15 @@ offsets! {
     sk_dport = "sock"."__sk_common.skc_dport",
     /// Network namespace.
     sk_net = "sock"."__sk_common.skc_net.net",
-    /// Flags, SOCK_DONE among them.
+    /// Flags, `SOCK_DONE` among them.
     sk_flags = "sock"."__sk_common.skc_flags",
     /// TCP state.
     sk_state = "sock"."__sk_common.skc_state",
     /// Pending error.
     sk_err = "sock"."sk_err",
-    /// SOCK_STREAM, SOCK_DGRAM, ….
+    /// `SOCK_STREAM`, `SOCK_DGRAM`, ….
     sk_type = "sock"."sk_type",
-    /// IPPROTO_TCP, ….
+    /// `IPPROTO_TCP`, ….
     sk_protocol = "sock"."sk_protocol",
     /// cgroup2 of the socket.
     sk_cgroup = "sock"."sk_cgrp_data.cgroup",

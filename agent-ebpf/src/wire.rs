@@ -159,9 +159,9 @@ impl Outcome {
 closed_enum! {
     /// Which metadata service a connection goes to.
     Service {
-        /// EC2 instance metadata: 169.254.169.254 or fd00:ec2::254.
+        /// EC2 instance metadata: 169.254.169.254 or `fd00:ec2::254`.
         Imds = 1,
-        /// EKS Pod Identity agent: 169.254.170.23 or fd00:ec2::23.
+        /// EKS Pod Identity agent: 169.254.170.23 or `fd00:ec2::23`.
         PodIdentity = 2,
     }
 }
@@ -182,11 +182,11 @@ pub mod flags {
     pub const PATH_CUT: u16 = 1 << 5;
     /// Exec: the arguments were longer than the record.
     pub const ARGS_CUT: u16 = 1 << 6;
-    /// MetadataSegment: from the service to the client.
+    /// `MetadataSegment`: from the service to the client.
     pub const RESPONSE: u16 = 1 << 7;
     /// Tcp: the opener is the listener's owner (inbound), not a caller of connect.
     pub const OPENER_LISTENED: u16 = 1 << 8;
-    /// MetadataSegment: the owner is the sender seen at the packet, for no connect was seen.
+    /// `MetadataSegment`: the owner is the sender seen at the packet, for no connect was seen.
     pub const OWNER_SENT: u16 = 1 << 9;
 }
 

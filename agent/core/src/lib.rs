@@ -6,10 +6,10 @@
 pub mod attribution;
 pub mod books;
 pub mod cgroup;
+pub mod decode;
 pub mod engine;
 mod fast;
 pub mod flow;
-pub mod decode;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod input;

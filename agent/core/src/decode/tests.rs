@@ -63,7 +63,6 @@ fn tcp(kind: Kind, flags: u16) -> wire::Tcp {
         header: header(kind, flags),
         cookie: 9,
         start_ns: 0,
-        established_ns: 0,
         bytes_sent: 100,
         bytes_received: 200,
         opener: OPENER,
