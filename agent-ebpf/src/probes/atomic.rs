@@ -1,6 +1,6 @@
 //! Atomic operations on map values. The target offers them as intrinsics only; BPF_ATOMIC needs Linux 5.12.
 
-use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xadd};
+use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xadd, atomic_xchg};
 
 /// `*at += value`, whoever else adds.
 #[inline(always)]
@@ -23,7 +23,8 @@ pub fn replace_u32(at: *mut u32, old: u32, new: u32) -> bool {
     unsafe { atomic_cxchg::<u32, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(at, old, new).1 }
 }
 
-/// Moves `reported` up to `total` and returns the difference; 0 when another reporter was faster or nothing is new.
+/// Moves `reported` up to `total` and returns the difference, for a reporter that comes again: 0 when another one was
+/// faster or nothing is new.
 ///
 /// Counters read from a socket without its lock may step back for a moment: that counts as nothing new.
 #[inline(always)]
@@ -31,4 +32,13 @@ pub fn claim(reported: *mut u64, total: u64) -> u64 {
     // SAFETY: as in `add`.
     let before = unsafe { core::ptr::read_volatile(reported) };
     if total > before && replace(reported, before, total) { total - before } else { 0 }
+}
+
+/// Moves `reported` to `total` and returns the difference, for the last reporter: whatever a walk claims at the same
+/// moment, each unit is told once.
+#[inline(always)]
+pub fn claim_last(reported: *mut u64, total: u64) -> u64 {
+    // SAFETY: as in `add`.
+    let before = unsafe { atomic_xchg::<u64, { AtomicOrdering::SeqCst }>(reported, total) };
+    total.saturating_sub(before)
 }

@@ -148,15 +148,11 @@ fn add(flow: &mut UdpFlow, count: &Count) {
     atomic::add(&raw mut flow.total[way], count.bytes);
     atomic::add(&raw mut flow.total[way + 2], count.packets);
     let bit = if count.egress { SENT } else { RECEIVED };
-    // SAFETY: a map value; a lost bit is set again by the next datagram of that way... which may not come, so retry.
-    unsafe {
-        let mut tries = 0;
-        while tries < 4 {
-            let seen = read_volatile(&raw const flow.seen);
-            if seen & bit != 0 || atomic::replace_u32(&raw mut flow.seen, seen, seen | bit) {
-                break;
-            }
-            tries += 1;
+    for _ in 0..4 {
+        // SAFETY: a map value; the other direction's first datagram may set its bit at the same moment.
+        let seen = unsafe { read_volatile(&raw const flow.seen) };
+        if seen & bit != 0 || atomic::replace_u32(&raw mut flow.seen, seen, seen | bit) {
+            break;
         }
     }
 }
@@ -203,10 +199,11 @@ pub fn state(flow: &UdpFlow) -> u32 {
 #[inline(always)]
 pub fn report(kind: Kind, flow: &mut UdpFlow, closer: Owner, more_flags: u16) {
     let now = emit::now_ns();
-    let bytes_sent = claim(flow, 0);
-    let bytes_received = claim(flow, 1);
-    let packets_sent = claim(flow, 2);
-    let packets_received = claim(flow, 3);
+    let last = matches!(kind, Kind::UdpEnd);
+    let bytes_sent = claim(flow, 0, last);
+    let bytes_received = claim(flow, 1, last);
+    let packets_sent = claim(flow, 2, last);
+    let packets_received = claim(flow, 3, last);
     let outcome = if flow.seen & (SENT | RECEIVED) == SENT | RECEIVED { Outcome::Established } else { Outcome::OneWay };
     let slot = match emit::reserve::<wire::Udp>(kind, flow.cgroup_id, now) {
         Reserved::Slot(slot) => slot,
@@ -238,12 +235,12 @@ pub fn report(kind: Kind, flow: &mut UdpFlow, closer: Owner, more_flags: u16) {
     slot.submit();
 }
 
-/// Claims one counter's news; tries again when another CPU counts or reports at the same moment.
 #[inline(always)]
-fn claim(flow: &mut UdpFlow, index: usize) -> u64 {
-    // SAFETY: a map value.
+fn claim(flow: &mut UdpFlow, index: usize, last: bool) -> u64 {
+    // SAFETY: a map value; other CPUs add to it.
     let total = unsafe { read_volatile(&raw const flow.total[index]) };
-    atomic::claim(&raw mut flow.reported[index], total)
+    let reported = &raw mut flow.reported[index];
+    if last { atomic::claim_last(reported, total) } else { atomic::claim(reported, total) }
 }
 
 #[inline(always)]

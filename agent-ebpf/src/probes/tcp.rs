@@ -196,13 +196,15 @@ pub fn report(kind: Kind, tcp: Kptr, entry: &mut TcpSocket, tuple: &Tuple, old_s
     let direction = (entry.flags >> OUTBOUND_SHIFT & 1) as u8 | (entry.flags >> INBOUND_SHIFT & 1) as u8 * 2;
     let reserved = emit::reserve::<wire::Tcp>(kind, entry.cgroup_id, now);
     let (sent, received) = payload_bytes(tcp);
-    let bytes_sent = atomic::claim(&raw mut entry.reported[0], sent);
-    let bytes_received = atomic::claim(&raw mut entry.reported[1], received);
+    let last = matches!(kind, Kind::TcpEnd);
+    let claim = if last { atomic::claim_last } else { atomic::claim };
+    let bytes_sent = claim(&raw mut entry.reported[0], sent);
+    let bytes_received = claim(&raw mut entry.reported[1], received);
     let slot = match reserved {
         Reserved::Slot(slot) => slot,
         Reserved::No(refused) => {
             let outcome = outcome_of(kind, tcp, entry, old_state);
-            let ended = matches!(kind, Kind::TcpEnd).then_some((inbound(direction), outcome));
+            let ended = last.then_some((inbound(direction), outcome));
             refused.merge(ended, bytes_sent, bytes_received);
             return outcome;
         }
