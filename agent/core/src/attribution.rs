@@ -109,6 +109,12 @@ impl Attribution {
         }
     }
 
+    /// Who lives on this node now, silent ones included; an identity comes once for each of its cgroups. Containers in
+    /// version 1 cgroups are not among them.
+    pub fn living(&self) -> impl Iterator<Item = Identity> {
+        self.index.living().map(|cgroup| identify(cgroup, None))
+    }
+
     /// The index of cgroups.
     pub fn index(&self) -> &CgroupIndex {
         &self.index

@@ -68,3 +68,14 @@ fn the_root_is_the_host_unless_containers_live_in_version_1() {
     attribution.present(9, "/system.slice/a.service");
     assert_eq!(*attribution.who(9, Some(&pod)), host("a.service"));
 }
+
+#[test]
+fn the_living_are_told_from_the_remembered() {
+    let mut attribution = Attribution::default();
+    attribution.present(8, "/system.slice/a.service");
+    attribution.present(9, "/system.slice/b.service");
+    attribution.gone(8, BootNs(1));
+    assert_eq!(attribution.living().collect::<Vec<_>>(), [host("b.service")]);
+    attribution.present(8, "/system.slice/a.service");
+    assert_eq!(attribution.living().count(), 2);
+}

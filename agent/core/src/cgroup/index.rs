@@ -85,6 +85,11 @@ impl CgroupIndex {
         }
     }
 
+    /// The cgroups that are there, without those that are only remembered.
+    pub fn living(&self) -> impl Iterator<Item = &CgroupIdentity> {
+        self.entries.values().filter(|entry| entry.gone.is_none()).map(|entry| &*entry.identity)
+    }
+
     /// Cgroups known, the remembered ones included.
     pub fn len(&self) -> usize {
         self.entries.len()
