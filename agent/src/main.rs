@@ -1,2 +1,6 @@
 //! The program `sekisho`.
+mod config;
+#[cfg(test)]
+mod golden;
+
 fn main() {}

@@ -1,0 +1,226 @@
+//! The configuration: one struct, filled from defaults, a YAML file, the environment and flags (the later wins), and
+//! checked as a whole before anything starts. [`keys`] is the table of all keys that the documentation shows.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+mod check;
+mod keys;
+mod layers;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use keys::{SOCKET_DEFAULT, markdown};
+pub(crate) use layers::Sources;
+
+/// Everything that may be set.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Config {
+    /// Name of the node in every row; empty: the host's name.
+    pub(crate) node_name: String,
+    /// Work without a cluster: workloads are pods as far as cgroup paths tell them, else containers and units.
+    pub(crate) standalone: bool,
+    /// The Unix socket of `sekisho observe` and `sekisho doctor`.
+    pub(crate) socket: PathBuf,
+    /// Length of a fold of flows.
+    pub(crate) fold_seconds: u32,
+    /// See [`Metrics`].
+    pub(crate) metrics: Metrics,
+    /// See [`Roots`].
+    pub(crate) roots: Roots,
+    /// See [`Processes`].
+    pub(crate) processes: Processes,
+    /// See [`Kernel`].
+    pub(crate) kernel: Kernel,
+}
+
+/// The HTTP server and what it serves.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Metrics {
+    /// Where `/metrics`, `/healthz` and `/readyz` listen.
+    pub(crate) listen: Listen,
+    /// Most series that carry a workload.
+    pub(crate) max_series: u32,
+}
+
+/// Where the node's own trees are mounted, for an agent in a container.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Roots {
+    /// The host's `/proc`.
+    pub(crate) proc: PathBuf,
+    /// The host's `/sys`.
+    pub(crate) sys: PathBuf,
+    /// The cgroup2 mount; empty: found in the mount table.
+    pub(crate) cgroup: PathBuf,
+}
+
+/// What is kept of processes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Processes {
+    /// Keep arguments, cut and redacted.
+    pub(crate) arguments: bool,
+}
+
+/// Sizes of what lives in the kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Kernel {
+    /// Ring of metadata requests.
+    pub(crate) metadata_ring_bytes: u32,
+    /// Ring of processes and cgroups.
+    pub(crate) lifecycle_ring_bytes: u32,
+    /// Ring of flows.
+    pub(crate) bulk_ring_bytes: u32,
+    /// Most sockets followed at a time.
+    pub(crate) max_sockets: u32,
+}
+
+/// An address to listen on, or `off`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) enum Listen {
+    /// No HTTP server.
+    Off,
+    /// This address; port 0 takes any free one.
+    At(SocketAddr),
+}
+
+/// Why a configuration is refused. Every text names the key or the file, and what is allowed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The file could not be read.
+    #[error("could not read the configuration {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not what a configuration looks like.
+    #[error("configuration {}: {what}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Key, expectation and line.
+        what: String,
+    },
+    /// A value that cannot be used.
+    #[error("{key} = {value} ({origin}): allowed: {allowed}")]
+    Value {
+        /// The key.
+        key: &'static str,
+        /// The value as it was given.
+        value: String,
+        /// Where it was given.
+        origin: String,
+        /// What is allowed.
+        allowed: &'static str,
+    },
+}
+
+// === impl Config ===
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            node_name: String::new(),
+            standalone: false,
+            socket: PathBuf::from(SOCKET_DEFAULT),
+            fold_seconds: 10,
+            metrics: Metrics::default(),
+            roots: Roots::default(),
+            processes: Processes::default(),
+            kernel: Kernel::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Defaults, then the file, then the environment, then the flags; checked.
+    pub(crate) fn load(sources: &Sources<'_>) -> Result<Self, Error> {
+        layers::load(sources)
+    }
+
+    /// The cgroup2 mount, when it was set.
+    pub(crate) fn cgroup_root(&self) -> Option<&Path> {
+        (!self.roots.cgroup.as_os_str().is_empty()).then_some(self.roots.cgroup.as_path())
+    }
+
+    /// The node's name: as set, else the host's.
+    pub(crate) fn node(&self) -> String {
+        if self.node_name.is_empty() {
+            rustix::system::uname().nodename().to_string_lossy().into_owned()
+        } else {
+            self.node_name.clone()
+        }
+    }
+}
+
+// === impl Metrics ===
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self { listen: Listen::At(SocketAddr::from(([127, 0, 0, 1], 9847))), max_series: 3_000 }
+    }
+}
+
+// === impl Roots ===
+
+impl Default for Roots {
+    fn default() -> Self {
+        Self { proc: PathBuf::from("/proc"), sys: PathBuf::from("/sys"), cgroup: PathBuf::new() }
+    }
+}
+
+// === impl Kernel ===
+
+impl Default for Kernel {
+    fn default() -> Self {
+        Self {
+            // A burst of 1,000 metadata packets of up to 1 KiB before the decoder, which is woken at once, has run.
+            metadata_ring_bytes: 1 << 20,
+            // 100 ms of 50,000 process records a second of about 200 bytes.
+            lifecycle_ring_bytes: 1 << 20,
+            // 100 ms of 100,000 connections a second of 160 bytes (152 and the ring's own 8) fit.
+            bulk_ring_bytes: 1 << 21,
+            // 20,000 live flows, both ends on this node, and half as many again.
+            max_sockets: 1 << 16,
+        }
+    }
+}
+
+// === impl Listen ===
+
+impl std::str::FromStr for Listen {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "off" {
+            return Ok(Self::Off);
+        }
+        text.parse().map(Self::At).map_err(|_| "expected an address and port like 127.0.0.1:9847, or off")
+    }
+}
+
+impl TryFrom<String> for Listen {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<Listen> for String {
+    fn from(listen: Listen) -> Self {
+        match listen {
+            Listen::Off => "off".to_owned(),
+            Listen::At(address) => address.to_string(),
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Ranges, and what two keys must agree on.
+
+use std::ops::RangeInclusive;
+use std::path::Path;
+
+use super::keys::key;
+use super::layers::Origins;
+use super::{Config, Error, Listen};
+
+/// `sun_path` of `unix(7)` is 108 bytes with its NUL.
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+/// Longest name of a node in Kubernetes (a DNS subdomain).
+const NODE_NAME_CHARS_MAX: usize = 253;
+const FOLD_SECONDS: RangeInclusive<u32> = 1..=300;
+const SERIES: RangeInclusive<u32> = 100..=100_000;
+/// One page to 64 MiB; the kernel takes powers of two only.
+const RING_BYTES: RangeInclusive<u32> = 4_096..=67_108_864;
+const SOCKETS: RangeInclusive<u32> = 16..=1_048_576;
+
+/// The first key whose value cannot be used.
+pub(super) fn check(config: &Config, origins: &Origins) -> Result<(), Error> {
+    let Config { node_name, standalone: _, socket, fold_seconds, metrics, roots, processes: _, kernel } = config;
+    let ring = |bytes: u32| bytes.is_power_of_two() && RING_BYTES.contains(&bytes);
+    let loopback = match metrics.listen {
+        Listen::Off => true,
+        Listen::At(address) => address.ip().to_canonical().is_loopback(),
+    };
+    let found = [
+        ("node_name", node_name.chars().count() <= NODE_NAME_CHARS_MAX && !node_name.contains(unprintable)),
+        ("socket", absolute(socket) && socket.as_os_str().len() <= SOCKET_PATH_BYTES_MAX),
+        ("fold_seconds", FOLD_SECONDS.contains(fold_seconds)),
+        ("metrics.listen", loopback),
+        ("metrics.max_series", SERIES.contains(&metrics.max_series)),
+        ("roots.proc", absolute(&roots.proc)),
+        ("roots.sys", absolute(&roots.sys)),
+        ("roots.cgroup", roots.cgroup.as_os_str().is_empty() || absolute(&roots.cgroup)),
+        ("kernel.metadata_ring_bytes", ring(kernel.metadata_ring_bytes)),
+        ("kernel.lifecycle_ring_bytes", ring(kernel.lifecycle_ring_bytes)),
+        ("kernel.bulk_ring_bytes", ring(kernel.bulk_ring_bytes)),
+        ("kernel.max_sockets", SOCKETS.contains(&kernel.max_sockets)),
+    ];
+    match found.into_iter().find(|(_, good)| !good) {
+        None => Ok(()),
+        Some((name, _)) => Err(refused(name, config, origins)),
+    }
+}
+
+fn refused(name: &'static str, config: &Config, origins: &Origins) -> Error {
+    let (value, allowed) = key(name).map_or((String::new(), ""), |key| ((key.get)(config), key.allowed));
+    let origin = origins.get(name).cloned().unwrap_or_else(|| "default".to_owned());
+    Error::Value { key: name, value, origin, allowed }
+}
+
+fn absolute(path: &Path) -> bool {
+    path.is_absolute()
+}
+
+fn unprintable(c: char) -> bool {
+    c.is_whitespace() || c.is_control()
+}
