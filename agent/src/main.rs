@@ -1,6 +1,10 @@
 //! The program `sekisho`.
+mod api;
 mod config;
 #[cfg(test)]
 mod golden;
+
+mod lines;
+mod lossy;
 
 fn main() {}

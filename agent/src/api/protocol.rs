@@ -1,0 +1,204 @@
+//! What travels over the socket.
+
+use std::collections::BTreeMap;
+
+use agent_core::output::{Identity, Output};
+use serde::{Deserialize, Serialize};
+
+use crate::lines::{self, Form, LineKind, SCHEMA};
+
+/// Longest request: a few hundred filters.
+pub(super) const REQUEST_BYTES_MAX: u64 = 16 << 10;
+/// Longest line of an answer that a client keeps whole; a status with all kinds, fates and probes takes about 8 KiB.
+pub(super) const ANSWER_BYTES_MAX: u64 = 256 << 10;
+
+/// What a client asks.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Request {
+    /// [`SCHEMA`].
+    pub(crate) schema: String,
+    /// What is asked.
+    #[serde(rename = "request")]
+    pub(crate) verb: Verb,
+    /// How lines look.
+    #[serde(default)]
+    pub(crate) form: Form,
+    /// Go on after what was said lately.
+    #[serde(default)]
+    pub(crate) follow: bool,
+    /// Which lines.
+    #[serde(default)]
+    pub(crate) filter: Filter,
+}
+
+/// What can be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Verb {
+    /// Outputs.
+    Observe,
+    /// A [`Status`].
+    Status,
+}
+
+/// Which outputs; an empty list lets all pass.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Filter {
+    /// Any of these kinds.
+    pub(crate) kinds: Vec<LineKind>,
+    /// Any of these pods. Lines about no pod do not pass; gaps do, for they concern everybody.
+    pub(crate) pods: Vec<PodName>,
+    /// Any of these workloads; gaps as above.
+    pub(crate) workloads: Vec<String>,
+}
+
+/// A pod.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PodName {
+    /// Its namespace.
+    pub(crate) namespace: String,
+    /// Its name.
+    pub(crate) name: String,
+}
+
+/// First line of every answer.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) struct Answer {
+    /// [`SCHEMA`].
+    pub(crate) schema: String,
+    /// The agent's version.
+    pub(crate) version: String,
+    /// Why nothing follows; `None` when something does.
+    pub(crate) error: Option<String>,
+}
+
+/// How the agent is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) struct Status {
+    /// The node's name.
+    pub(crate) node: String,
+    /// The agent's process.
+    pub(crate) pid: u32,
+    /// Every probe, attached or not.
+    pub(crate) probes: Vec<Probe>,
+    /// Every record's fate.
+    pub(crate) books: Vec<Book>,
+}
+
+/// A probe.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) struct Probe {
+    /// Its name.
+    pub(crate) name: String,
+    /// What is missing without it.
+    pub(crate) gives: String,
+    /// Nothing works without it.
+    pub(crate) required: bool,
+    /// Why it is not attached; `None` when it is.
+    pub(crate) refused: Option<String>,
+}
+
+/// What became of the records of one kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) struct Book {
+    /// The kind.
+    pub(crate) kind: String,
+    /// Records that the probes had to report.
+    pub(crate) seen: u64,
+    /// Records on their way: in a ring, in a queue, in an open fold.
+    pub(crate) pending: u64,
+    /// All others, by fate.
+    pub(crate) fates: BTreeMap<String, u64>,
+}
+
+// === impl Request ===
+
+impl Request {
+    /// A request for a [`Status`].
+    pub(crate) fn status() -> Self {
+        Self {
+            schema: SCHEMA.to_owned(),
+            verb: Verb::Status,
+            form: Form::Json,
+            follow: false,
+            filter: Filter::default(),
+        }
+    }
+
+    /// A request for outputs.
+    pub(crate) fn observe(form: Form, follow: bool, filter: Filter) -> Self {
+        Self { schema: SCHEMA.to_owned(), verb: Verb::Observe, form, follow, filter }
+    }
+}
+
+// === impl Filter ===
+
+impl Filter {
+    /// Whether an output passes.
+    pub(crate) fn passes(&self, output: &Output) -> bool {
+        let Self { kinds, pods, workloads } = self;
+        if !kinds.is_empty() && !kinds.contains(&lines::kind(output)) {
+            return false;
+        }
+        let Some(identity) = identity(output) else { return true };
+        (pods.is_empty() || pods.iter().any(|pod| pod.is(identity)))
+            && (workloads.is_empty() || workloads.contains(&identity.workload))
+    }
+}
+
+fn identity(output: &Output) -> Option<&Identity> {
+    match output {
+        Output::Flow(row) => Some(&row.who.identity),
+        Output::Metadata(row) => Some(&row.who.identity),
+        Output::Process(row) => Some(&row.who.identity),
+        Output::Gap(_) => None,
+    }
+}
+
+// === impl PodName ===
+
+impl PodName {
+    fn is(&self, identity: &Identity) -> bool {
+        !identity.pod.is_empty() && self.name == identity.pod && self.namespace == identity.namespace
+    }
+}
+
+impl std::str::FromStr for PodName {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once('/') {
+            Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
+                Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
+            }
+            _ => Err("expected NAMESPACE/NAME"),
+        }
+    }
+}
+
+// === impl Answer ===
+
+impl Answer {
+    /// Lines follow.
+    pub(super) fn ok() -> Self {
+        Self { schema: SCHEMA.to_owned(), version: env!("CARGO_PKG_VERSION").to_owned(), error: None }
+    }
+
+    /// Nothing follows.
+    pub(super) fn refused(why: String) -> Self {
+        Self { error: Some(why), ..Self::ok() }
+    }
+}
+
+// === impl Book ===
+
+impl Book {
+    /// Every record that was seen has exactly one fate, or is on its way.
+    pub(crate) fn balances(&self) -> bool {
+        let settled = self.fates.values().fold(self.pending, |sum, count| sum.saturating_add(*count));
+        self.seen == settled
+    }
+}
