@@ -6,5 +6,6 @@ mod golden;
 
 mod lines;
 mod lossy;
+mod telemetry;
 
 fn main() {}

@@ -1,0 +1,212 @@
+//! Metrics: the only module that names prometheus-client. [`catalogue`] lists them all, [`labels`] holds the label sets,
+//! [`series`] the budget and the expiry of series that carry a workload.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use agent_core::input::KernelTotals;
+use agent_core::output::{FlowRow, Identity, MetadataRow, Output};
+use agent_core::time::BootNs;
+use prometheus_client::encoding::text;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+
+mod catalogue;
+mod labels;
+mod rtt;
+mod series;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use catalogue::markdown;
+use labels::{
+    BuildLabels, BytesDirection, BytesLabels, ConnectionLabels, MetadataLabels, ProbeLabels, RecordLabels,
+    RetransmitLabels, SuppressedLabels, Untracked, UntrackedLabels, Workload,
+};
+use rtt::RttHistograms;
+use series::{Budget, WorkloadCounters};
+
+/// What `/metrics` is served as.
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The counters that the tasks feed.
+pub(crate) struct Telemetry {
+    budget: Budget,
+    connections: WorkloadCounters<ConnectionLabels>,
+    bytes: WorkloadCounters<BytesLabels>,
+    retransmits: WorkloadCounters<RetransmitLabels>,
+    rtt: RttHistograms,
+    metadata: WorkloadCounters<MetadataLabels>,
+    records: Family<RecordLabels, Counter>,
+    probes: Family<ProbeLabels, Gauge>,
+    untracked: Family<UntrackedLabels, Counter>,
+    suppressed: Family<SuppressedLabels, Counter>,
+}
+
+/// What a scrape reads.
+#[derive(Clone)]
+pub(crate) struct Exposition(Arc<Registry>);
+
+/// A new set of metrics with room for so many series that carry a workload.
+pub(crate) fn new(max_series: u32) -> (Telemetry, Exposition) {
+    let mut registry = Registry::with_prefix(catalogue::PREFIX);
+    let telemetry = Telemetry::register(&mut registry, max_series);
+    (telemetry, Exposition(Arc::new(registry)))
+}
+
+// === impl Exposition ===
+
+impl Exposition {
+    /// OpenMetrics text.
+    pub(crate) fn render(&self) -> Result<String, std::fmt::Error> {
+        let mut out = String::new();
+        text::encode(&mut out, &self.0)?;
+        Ok(out)
+    }
+}
+
+// === impl Telemetry ===
+
+impl Telemetry {
+    fn register(registry: &mut Registry, max_series: u32) -> Self {
+        let telemetry = Self {
+            budget: Budget::new(max_series as usize),
+            connections: WorkloadCounters::default(),
+            bytes: WorkloadCounters::default(),
+            retransmits: WorkloadCounters::default(),
+            rtt: RttHistograms::default(),
+            metadata: WorkloadCounters::default(),
+            records: Family::default(),
+            probes: Family::default(),
+            untracked: Family::default(),
+            suppressed: Family::default(),
+        };
+        catalogue::CONNECTIONS.register(registry, telemetry.connections.clone());
+        catalogue::CONNECTION_BYTES.register(registry, telemetry.bytes.clone());
+        catalogue::RETRANSMITS.register(registry, telemetry.retransmits.clone());
+        catalogue::RTT.register(registry, telemetry.rtt.clone());
+        catalogue::METADATA_REQUESTS.register(registry, telemetry.metadata.clone());
+        catalogue::RECORDS.register(registry, telemetry.records.clone());
+        catalogue::PROBE_ATTACHED.register(registry, telemetry.probes.clone());
+        catalogue::UNTRACKED.register(registry, telemetry.untracked.clone());
+        catalogue::SERIES_SUPPRESSED.register(registry, telemetry.suppressed.clone());
+        let version = BuildLabels { version: env!("CARGO_PKG_VERSION") };
+        catalogue::BUILD_INFO.register(registry, Info::new(version));
+        telemetry.start_at_zero();
+        telemetry
+    }
+
+    /// Label sets without a workload are known beforehand: `increase()` must see their first event.
+    fn start_at_zero(&self) {
+        for what in Untracked::ALL {
+            let _ = self.untracked.get_or_create(&UntrackedLabels { what: *what });
+        }
+        for metric in catalogue::WITH_WORKLOAD {
+            let _ = self.suppressed.get_or_create(&SuppressedLabels { metric: metric.sample });
+        }
+    }
+
+    /// Counts what an output says.
+    pub(crate) fn observe(&self, output: &Output, now: BootNs) {
+        match output {
+            Output::Flow(row) => self.flow(row, now),
+            Output::Metadata(row) => self.metadata(row, now),
+            Output::Process(_) | Output::Gap(_) => {}
+        }
+    }
+
+    fn flow(&self, row: &FlowRow, now: BootNs) {
+        let workload = Workload::of(&row.who.identity);
+        let peer_class = row.peer.class;
+        if let Some(outcome) = row.outcome.filter(|_| row.connections > 0) {
+            let labels = ConnectionLabels { workload: workload.clone(), direction: row.direction, peer_class, outcome };
+            self.count(&self.connections, &catalogue::CONNECTIONS, labels, row.connections, now);
+        }
+        for (direction, bytes) in
+            [(BytesDirection::Egress, row.bytes_sent), (BytesDirection::Ingress, row.bytes_received)]
+        {
+            let labels = BytesLabels { workload: workload.clone(), peer_class, direction };
+            self.count(&self.bytes, &catalogue::CONNECTION_BYTES, labels, bytes, now);
+        }
+        // Datagrams have none.
+        if let Some(segments) = row.retransmits {
+            let labels = RetransmitLabels { workload, peer_class };
+            self.count(&self.retransmits, &catalogue::RETRANSMITS, labels, segments, now);
+        }
+        self.rtt.add(peer_class, &row.rtt);
+    }
+
+    fn metadata(&self, row: &MetadataRow, now: BootNs) {
+        let labels = MetadataLabels {
+            workload: Workload::of(&row.who.identity),
+            service: row.service,
+            version: row.version,
+            category: row.category,
+            outcome: row.outcome,
+        };
+        self.count(&self.metadata, &catalogue::METADATA_REQUESTS, labels, 1, now);
+    }
+
+    fn count<S: labels::WithWorkload>(
+        &self,
+        counters: &WorkloadCounters<S>,
+        metric: &catalogue::Metric,
+        labels: S,
+        amount: u64,
+        now: BootNs,
+    ) {
+        if !counters.add(labels, amount, now, &self.budget) {
+            self.suppressed.get_or_create(&SuppressedLabels { metric: metric.sample }).inc();
+        }
+    }
+
+    /// Takes over the kernel's counts of what it could not follow.
+    pub(crate) fn kernel_totals(&self, totals: &KernelTotals) {
+        for what in Untracked::ALL {
+            let value = match what {
+                Untracked::Sockets => totals.untracked_sockets,
+                Untracked::Attempts => totals.untracked_attempts,
+                Untracked::Peers => totals.untracked_peers,
+                Untracked::Accounts => totals.overflow_accounts,
+                Untracked::UnreadablePackets => totals.unreadable_packets,
+            };
+            raise(&self.untracked.get_or_create(&UntrackedLabels { what: *what }), value);
+        }
+    }
+
+    /// Takes over a total of the books.
+    pub(crate) fn records(&self, kind: &'static str, fate: &'static str, total: u64) {
+        raise(&self.records.get_or_create(&RecordLabels { kind, fate }), total);
+    }
+
+    /// Says whether a probe is attached.
+    pub(crate) fn probe(&self, probe: &'static str, attached: bool) {
+        self.probes.get_or_create(&ProbeLabels { probe }).set(i64::from(attached));
+    }
+
+    /// Keeps the series of workloads that live on this node, silent or not.
+    pub(crate) fn keep(&self, living: impl Iterator<Item = Identity>, now: BootNs) {
+        let living = living.map(|identity| Workload::of(&identity)).collect();
+        self.connections.keep(&living, now);
+        self.bytes.keep(&living, now);
+        self.retransmits.keep(&living, now);
+        self.metadata.keep(&living, now);
+    }
+
+    /// Lets the series go of workloads that were neither heard nor seen alive for [`series::IDLE_NS`].
+    pub(crate) fn expire(&self, now: BootNs) {
+        self.connections.expire(now, &self.budget);
+        self.bytes.expire(now, &self.budget);
+        self.retransmits.expire(now, &self.budget);
+        self.metadata.expire(now, &self.budget);
+    }
+}
+
+/// Sets a counter to a total that only grows; a total read late never takes it back.
+fn raise(counter: &Counter, total: u64) {
+    let inner: &AtomicU64 = counter.inner();
+    inner.fetch_max(total, Ordering::Relaxed);
+}
