@@ -4,6 +4,7 @@ mod config;
 #[cfg(test)]
 mod golden;
 
+mod export;
 mod http;
 mod lines;
 mod lossy;
