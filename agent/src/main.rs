@@ -1,13 +1,20 @@
-//! The program `sekisho`.
+//! The program `sekisho`: reads the command line and leaves the rest to [`command`].
+//!
+//! [`tasks`] is the running agent and the only module that connects the others; [`kernel`], [`node`], [`telemetry`],
+//! [`export`], [`api`] and [`http`] know each other through core's types alone.
+
 mod api;
 mod config;
+mod export;
 #[cfg(test)]
 mod golden;
-
-mod export;
 mod http;
 mod lines;
 mod lossy;
+mod standin;
+mod tasks;
 mod telemetry;
+
+use standin::{kernel, node};
 
 fn main() {}

@@ -1,0 +1,255 @@
+//! The running agent: starts the parts, lets them meet, and stops them in order. The only module that connects the
+//! others; they know each other through core's types alone.
+//!
+//! ```text
+//! kernel's thread --inputs--> pump (owns the Engine) --outputs--> telemetry, export's thread, api's feed
+//!                               ^ node: clocks, baseline, executables, addresses
+//! ```
+//!
+//! The pump and the servers share one thread, the probes' rings have one and standard output has one.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent_core::engine::EngineConfig;
+use agent_core::input::Input;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::api::protocol::{Probe, Status};
+use crate::api::{feed::Feed, listen, serve};
+use crate::config::{Config, Listen};
+use crate::export::{self, Exporter, Style};
+use crate::http;
+use crate::kernel;
+use crate::lines::Form;
+use crate::node;
+use crate::telemetry;
+
+pub(crate) use crate::kernel::{Check, CheckState, preflight};
+
+mod baseline;
+mod pump;
+mod served;
+#[cfg(test)]
+mod tests;
+
+use pump::{Ended, Pump, Surroundings};
+use served::{Heartbeat, Served};
+
+/// Batches of inputs between the kernel's thread and the pump. A batch is what one drain found, at most some thousand
+/// inputs; when the queue is full the thread waits, the rings fill, and what they cannot take is counted there.
+const INPUT_BATCHES: usize = 64;
+/// Questions of `sekisho doctor` that wait: one per client.
+const QUESTIONS: usize = 8;
+
+/// The agent has two seconds to stop. What the probes still hold gets most of them,
+const DRAIN_WAIT: Duration = Duration::from_secs(1);
+/// then standard output,
+const EXPORT_WAIT: Duration = Duration::from_millis(500);
+/// then clients of the socket.
+const CLIENTS_WAIT: Duration = Duration::from_millis(250);
+
+/// What to do besides the configuration.
+pub(crate) struct Options {
+    /// How standard output looks; nothing is written there for `None`.
+    pub(crate) output: Option<Form>,
+    /// Ends when the agent is to stop.
+    pub(crate) stop: Pin<Box<dyn Future<Output = ()>>>,
+}
+
+/// Why the agent cannot run, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// No cgroup2 tree.
+    #[error(
+        "no cgroup2 mount stands in {}/self/mountinfo; mount one (mount -t cgroup2 none /sys/fs/cgroup), or name it by roots.cgroup",
+        .0.display()
+    )]
+    NoCgroup2(std::path::PathBuf),
+    /// The probes.
+    #[error("could not start the probes")]
+    Kernel(#[source] kernel::Error),
+    /// The socket.
+    #[error("could not open the agent's socket")]
+    Socket(#[source] listen::Error),
+    /// The HTTP server.
+    #[error("could not start the HTTP server")]
+    Http(#[source] http::Error),
+    /// Standard output.
+    #[error("standard output failed")]
+    Export(#[source] export::Error),
+    /// The kernel's thread is gone though nobody stopped it.
+    #[error("the thread that reads the probes ended; its reason stands in the log above")]
+    ProbesEnded,
+}
+
+/// Runs until told to stop, until standard output is gone, or until a part fails.
+pub(crate) async fn run(config: Config, options: Options) -> Result<(), Error> {
+    let node_name: Arc<str> = config.node().into();
+    let cgroup_root = match config.cgroup_root() {
+        Some(path) => path.to_owned(),
+        None => node::cgroup2_mount(&config.roots.proc).ok_or_else(|| Error::NoCgroup2(config.roots.proc.clone()))?,
+    };
+
+    // What may be taken by somebody else comes first: a second agent ends before it loads a probe.
+    let socket = listen::bind(&config.socket).map_err(Error::Socket)?;
+    tracing::info!(path = %socket.path().display(), "the socket is open");
+    let listener = match config.metrics.listen {
+        Listen::Off => None,
+        Listen::At(address) => Some(http::bind(address).await.map_err(Error::Http)?),
+    };
+
+    let (sender, inputs) = mpsc::channel(INPUT_BATCHES);
+    let probes = kernel::start(&kernel_options(&config, &cgroup_root), sender).map_err(Error::Kernel)?;
+    report(probes.probes());
+
+    let exporter = match options.output {
+        None => None,
+        Some(form) => {
+            let style =
+                Style { form, node: Arc::clone(&node_name), width: export::terminal_width, now: || node::clock().1 };
+            Some(Exporter::start(std::io::stdout(), style).map_err(Error::Export)?)
+        }
+    };
+    let (metrics, exposition) = telemetry::new(config.metrics.max_series);
+    for probe in probes.probes() {
+        metrics.probe(probe.name, probe.state == kernel::ProbeState::Attached);
+    }
+    let feed = Feed::default();
+    let heartbeat = Heartbeat::default();
+    let status = Status {
+        node: node_name.to_string(),
+        pid: std::process::id(),
+        probes: probes.probes().iter().map(probe_status).collect(),
+        books: Vec::new(),
+    };
+    let mut pump = Pump::new(
+        EngineConfig { fold_ns: u64::from(config.fold_seconds) * 1_000_000_000 },
+        pump::Outlets { telemetry: metrics, feed: feed.clone(), exporter, heartbeat: heartbeat.clone(), status },
+        surroundings(&config),
+    );
+    // Since the probes are attached, nothing falls between this look around and their first records.
+    pump.start(baseline::read(&config.roots.proc, &cgroup_root)).await;
+
+    let (ask, questions) = mpsc::channel(QUESTIONS);
+    let clients = serve::Sources { feed: feed.clone(), status: ask, node: node_name, now: || node::clock().1 };
+    let clients = tokio::spawn(async move {
+        if let Err(error) = serve::serve(socket, clients).await {
+            tracing::error!(%error, "the socket is closed");
+        }
+    });
+    let web = listener.map(|listener| {
+        log_address(&listener);
+        tokio::spawn(http::serve(listener, Arc::new(Served::new(exposition, heartbeat, probes.probes()))))
+    });
+
+    let result = run_and_stop(pump, &probes, inputs, questions, options.stop).await;
+    feed.close();
+    end(clients, CLIENTS_WAIT).await;
+    if let Some(web) = web {
+        end(web, Duration::ZERO).await;
+    }
+    result
+}
+
+/// The pump's life: running, then emptied.
+async fn run_and_stop(
+    mut pump: Pump,
+    probes: &kernel::Handle,
+    mut inputs: mpsc::Receiver<Vec<Input>>,
+    mut questions: mpsc::Receiver<oneshot::Sender<Status>>,
+    stop: Pin<Box<dyn Future<Output = ()>>>,
+) -> Result<(), Error> {
+    let ended = pump.run(&mut inputs, &mut questions, stop).await;
+    probes.stop();
+    if timeout(DRAIN_WAIT, pump.drain(&mut inputs)).await.is_err() {
+        tracing::warn!("the probes took too long to stop; their last records are lost");
+    }
+    let written = pump.finish(EXPORT_WAIT).await;
+    match ended {
+        Ended::Stopped => written.map_err(Error::Export),
+        Ended::OutputGone(result) => result.map_err(Error::Export),
+        Ended::NoInputs => Err(Error::ProbesEnded),
+    }
+}
+
+async fn end(mut task: JoinHandle<()>, wait: Duration) {
+    if timeout(wait, &mut task).await.is_err() {
+        task.abort();
+        // Cancelled, as it was told: nothing else can be in it, for panics abort nothing here and are in the log.
+        let _ = task.await;
+    }
+}
+
+fn kernel_options(config: &Config, cgroup_root: &std::path::Path) -> kernel::Options {
+    kernel::Options {
+        cgroup_root: cgroup_root.to_owned(),
+        keep_args: config.processes.arguments,
+        metadata_ring_bytes: config.kernel.metadata_ring_bytes,
+        lifecycle_ring_bytes: config.kernel.lifecycle_ring_bytes,
+        bulk_ring_bytes: config.kernel.bulk_ring_bytes,
+        max_sockets: config.kernel.max_sockets,
+        walk_interval_ms: u64::from(config.fold_seconds) * 1_000,
+    }
+}
+
+fn surroundings(config: &Config) -> Surroundings {
+    let proc_root = config.roots.proc.clone();
+    Surroundings {
+        clock: node::clock,
+        addresses: Box::new(baseline::addresses),
+        exe_of: Box::new(move |owner| node::exe_of(&proc_root, owner)),
+    }
+}
+
+fn probe_status(probe: &kernel::ProbeStatus) -> Probe {
+    Probe {
+        name: probe.name.to_owned(),
+        gives: probe.gives.to_owned(),
+        required: probe.required,
+        refused: match &probe.state {
+            kernel::ProbeState::Attached => None,
+            kernel::ProbeState::Refused(why) => Some(why.clone()),
+        },
+    }
+}
+
+fn report(probes: &[kernel::ProbeStatus]) {
+    for probe in probes {
+        if let kernel::ProbeState::Refused(why) = &probe.state {
+            tracing::warn!(probe = probe.name, missing = probe.gives, %why, "the kernel refused a probe");
+        }
+    }
+    let attached = probes.iter().filter(|probe| probe.state == kernel::ProbeState::Attached).count();
+    tracing::info!(attached, of = probes.len(), "the probes are attached");
+}
+
+fn log_address(listener: &tokio::net::TcpListener) {
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!(%address, "serving /metrics, /healthz and /readyz");
+    }
+}
+
+/// What `sekisho doctor` finds without a running agent.
+pub(crate) struct Examination {
+    /// The machine.
+    pub(crate) checks: Vec<Check>,
+    /// The probes, loaded for a moment; `None` when the machine lacks what they need.
+    pub(crate) probes: Option<Result<Vec<Probe>, kernel::Error>>,
+}
+
+/// Looks at the machine, and loads the probes for a moment when it has what they need.
+pub(crate) fn examine(config: &Config) -> Examination {
+    let checks = preflight();
+    let missing = checks.iter().any(|check| matches!(check.state, CheckState::Missing { .. }));
+    let root = config.cgroup_root().map(ToOwned::to_owned).or_else(|| node::cgroup2_mount(&config.roots.proc));
+    let probes = root.filter(|_| !missing).map(|root| {
+        let (sender, _inputs) = mpsc::channel(INPUT_BATCHES);
+        let handle = kernel::start(&kernel_options(config, &root), sender)?;
+        Ok(handle.probes().iter().map(probe_status).collect())
+    });
+    Examination { checks, probes }
+}

@@ -1,0 +1,21 @@
+//! What was there before the agent: the node's addresses, cgroups and processes, as inputs.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use agent_core::input::Input;
+
+use crate::node;
+
+/// In the order the Engine wants: cgroups before the processes in them.
+pub(super) fn read(proc_root: &Path, cgroup_root: &Path) -> Vec<Input> {
+    let mut inputs = vec![Input::NodeAddresses(addresses())];
+    inputs.extend(node::cgroups(cgroup_root));
+    inputs.extend(node::processes(proc_root, cgroup_root));
+    inputs
+}
+
+/// The node's own addresses.
+pub(super) fn addresses() -> Vec<IpAddr> {
+    node::addresses()
+}

@@ -1,0 +1,199 @@
+//! The pump with inputs made by hand, and what the HTTP server says of it. Time is an argument; nothing waits for it.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use agent_core::engine::EngineConfig;
+use agent_core::input::{ExecFact, Input, NamedProcess};
+use agent_core::output::Output;
+use agent_core::time::{BootNs, WallNs};
+use agent_ebpf::wire::Owner;
+use tokio::sync::{mpsc, oneshot};
+
+use super::kernel::{ProbeState, ProbeStatus};
+use super::pump::{EXE_READS_PER_TICK, Ended, Outlets, Pump, Surroundings};
+use super::served::{HEARTBEAT_MAX_NS, Heartbeat, Served};
+use super::{Feed, Status};
+use crate::export::{Exporter, Style};
+use crate::http::Source as _;
+use crate::lines::Form;
+use crate::telemetry;
+
+const EVER: Duration = Duration::from_mins(10);
+
+#[derive(Clone, Default)]
+struct Page(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Page {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("sound").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Bench {
+    pump: Pump,
+    page: Page,
+    feed: Feed,
+    exposition: telemetry::Exposition,
+    heartbeat: Heartbeat,
+    exe_reads: Arc<AtomicU32>,
+}
+
+fn bench() -> Bench {
+    let page = Page::default();
+    let style = Style { form: Form::Json, node: Arc::from("n"), width: || 0, now: || WallNs(0) };
+    let exporter = Exporter::start(page.clone(), style).expect("starts");
+    let (metrics, exposition) = telemetry::new(100);
+    let feed = Feed::default();
+    let heartbeat = Heartbeat::default();
+    let exe_reads = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&exe_reads);
+    let outlets = Outlets {
+        telemetry: metrics,
+        feed: feed.clone(),
+        exporter: Some(exporter),
+        heartbeat: heartbeat.clone(),
+        status: Status { node: "n".to_owned(), pid: 1, probes: Vec::new(), books: Vec::new() },
+    };
+    let surroundings = Surroundings {
+        clock: || (BootNs(5_000_000_000), WallNs(1_700_000_000_000_000_000)),
+        addresses: Box::new(|| vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]),
+        exe_of: Box::new(move |owner| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Some(format!("/resolved/{}", owner.tgid))
+        }),
+    };
+    let pump = Pump::new(EngineConfig::default(), outlets, surroundings);
+    Bench { pump, page, feed, exposition, heartbeat, exe_reads }
+}
+
+fn exec(pid: u32) -> Input {
+    let owner = Owner { start_ns: 1, tgid: pid, pad: 0 };
+    Input::Exec(ExecFact {
+        time: BootNs(2),
+        cgroup_id: 1,
+        process: NamedProcess { owner, comm: "x".to_owned() },
+        parent: None,
+        path: "/bin/x".to_owned(),
+        path_cut: false,
+        args: Vec::new(),
+        uid: 0,
+    })
+}
+
+fn run<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(future)
+}
+
+fn pids(page: &Page) -> Vec<u64> {
+    let text = String::from_utf8(page.0.lock().expect("sound").clone()).expect("UTF-8");
+    text.lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON")["process"]["pid"].as_u64())
+        .map(|pid| pid.expect("a pid"))
+        .collect()
+}
+
+/// All that was sent before the stop, and all that comes while the probes stop, is written; in order.
+#[test]
+fn nothing_is_lost_at_the_stop() {
+    let Bench { mut pump, page, exposition, .. } = bench();
+    run(async {
+        pump.start(vec![exec(1)]).await;
+        let (send, mut inputs) = mpsc::channel(8);
+        let (_ask, mut questions) = mpsc::channel(1);
+        send.send(vec![exec(2), exec(3)]).await.expect("room");
+        let (stop, stopped) = oneshot::channel::<()>();
+        stop.send(()).expect("somebody waits");
+        let stop = Box::pin(async move { stopped.await.expect("is told") });
+        assert!(matches!(pump.run(&mut inputs, &mut questions, stop).await, Ended::Stopped));
+        send.send(vec![exec(4)]).await.expect("room");
+        drop(send);
+        pump.drain(&mut inputs).await;
+        pump.finish(EVER).await.expect("writes");
+    });
+    assert_eq!(pids(&page), [1, 2, 3, 4]);
+    let text = exposition.render().expect("renders");
+    assert!(text.contains("sekisho_records_total{kind=\"process\",fate=\"stored\"} 4\n"), "{text}");
+}
+
+#[test]
+fn the_end_of_the_probes_is_an_end() {
+    let Bench { mut pump, .. } = bench();
+    run(async {
+        let (send, mut inputs) = mpsc::channel::<Vec<Input>>(1);
+        let (_ask, mut questions) = mpsc::channel(1);
+        drop(send);
+        let never = Box::pin(std::future::pending());
+        assert!(matches!(pump.run(&mut inputs, &mut questions, never).await, Ended::NoInputs));
+    });
+}
+
+#[test]
+fn questions_are_answered_between_inputs() {
+    let Bench { mut pump, .. } = bench();
+    run(async {
+        pump.start(vec![exec(1)]).await;
+        let (_send, mut inputs) = mpsc::channel::<Vec<Input>>(1);
+        let (ask, mut questions) = mpsc::channel(1);
+        let (question, answer) = oneshot::channel();
+        ask.send(question).await.expect("room");
+        let stop = Box::pin(async move {
+            let status: Status = answer.await.expect("an answer");
+            let counts: BTreeMap<_, _> = status.books.iter().map(|book| (book.kind.as_str(), book)).collect();
+            assert_eq!(status.node, "n");
+            assert_eq!(counts["process"].seen, 1);
+            assert!(status.books.iter().all(crate::api::protocol::Book::balances));
+        });
+        assert!(matches!(pump.run(&mut inputs, &mut questions, stop).await, Ended::Stopped));
+    });
+}
+
+#[test]
+fn executables_are_looked_up_a_bounded_number_of_times() {
+    let Bench { mut pump, exe_reads, .. } = bench();
+    run(async {
+        pump.start((0..2 * EXE_READS_PER_TICK).map(exec).collect()).await;
+        pump.finish(EVER).await.expect("writes");
+    });
+    assert_eq!(exe_reads.load(Ordering::Relaxed), EXE_READS_PER_TICK);
+}
+
+#[test]
+fn outputs_reach_the_feed() {
+    let Bench { mut pump, feed, .. } = bench();
+    run(async {
+        pump.start((1..=1_000).map(exec).collect()).await;
+        pump.finish(EVER).await.expect("writes");
+    });
+    let seen = feed.recent();
+    assert_eq!(seen.len(), 1_000);
+    assert!(seen.iter().all(|output| matches!(&**output, Output::Process(_))));
+}
+
+#[test]
+fn health_follows_the_heartbeat() {
+    let Bench { mut pump, exposition, heartbeat, .. } = bench();
+    run(pump.start(Vec::new()));
+    let served = |now| Served::new(exposition.clone(), heartbeat.clone(), &[]).at(now);
+    assert_eq!(served(|| BootNs(5_000_000_000 + HEARTBEAT_MAX_NS)).healthy(), Ok(()));
+    let late = served(|| BootNs(5_000_000_001 + HEARTBEAT_MAX_NS)).healthy();
+    assert_eq!(late, Err("the loop stands still for 10 s".to_owned()));
+}
+
+#[test]
+fn readiness_names_the_required_probes_that_are_missing() {
+    let (_, exposition) = telemetry::new(100);
+    let probe = |name, required, state| ProbeStatus { name, gives: "x", required, state };
+    let refused = || ProbeState::Refused("EPERM".to_owned());
+    let ready = |probes: &[ProbeStatus]| Served::new(exposition.clone(), Heartbeat::default(), probes).ready();
+    assert_eq!(ready(&[probe("tcp", true, ProbeState::Attached), probe("owners", false, refused())]), Ok(()));
+    let error = ready(&[probe("tcp", true, refused())]).expect_err("is not ready");
+    assert!(error.contains("tcp: EPERM"), "{error}");
+}
