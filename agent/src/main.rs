@@ -4,6 +4,7 @@
 //! [`export`], [`api`] and [`http`] know each other through core's types alone.
 
 mod api;
+mod command;
 mod config;
 mod export;
 #[cfg(test)]
@@ -17,4 +18,6 @@ mod telemetry;
 
 use standin::{kernel, node};
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    command::main()
+}

@@ -1,0 +1,127 @@
+//! `sekisho run`: the agent.
+
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::Exit;
+use crate::lines::Form;
+use crate::tasks::{self, Options};
+
+/// A year: long enough for any test, and far from the end of any clock.
+const DURATION_MAX_SECONDS: u64 = 31_536_000;
+
+/// The agent: attaches the probes and shows what they see, until it is stopped.
+#[derive(Args)]
+pub(super) struct Run {
+    /// Configuration file (YAML).
+    #[arg(long, value_name = "FILE", env = "SEKISHO_CONFIG")]
+    config: Option<PathBuf>,
+
+    /// Work without a cluster: names come from cgroups.
+    #[arg(long)]
+    standalone: bool,
+
+    /// Stop after so many seconds.
+    #[arg(long, value_name = "SECS", value_parser = clap::value_parser!(u64).range(1..=DURATION_MAX_SECONDS))]
+    duration: Option<u64>,
+
+    /// What standard output shows.
+    #[arg(short, value_enum, default_value = "table")]
+    output: Show,
+
+    /// The socket to serve, instead of the configured one.
+    #[arg(long, value_name = "PATH")]
+    socket: Option<String>,
+
+    /// The node's name in every row, instead of the configured one.
+    #[arg(long, value_name = "NAME")]
+    node_name: Option<String>,
+
+    /// Where to serve /metrics, /healthz and /readyz, instead of the configured address; or off.
+    #[arg(long, value_name = "ADDRESS")]
+    metrics_listen: Option<String>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Show {
+    /// Flows as a table for people, every fold.
+    Table,
+    /// Everything as JSON, one object per line.
+    Json,
+    /// Nothing; see `sekisho observe`.
+    None,
+}
+
+impl Run {
+    pub(super) fn run(self) -> anyhow::Result<Exit> {
+        let config = super::load(self.config.clone(), self.flags())?;
+        anyhow::ensure!(
+            config.standalone,
+            "this version has no cluster mode yet: start it with --standalone (or standalone: true), which names \
+             workloads from their cgroups"
+        );
+        let output = match self.output {
+            Show::Table => Some(Form::Text),
+            Show::Json => Some(Form::Json),
+            Show::None => None,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("could not start the runtime")?;
+        runtime.block_on(async {
+            let stop = stop(self.duration.map(Duration::from_secs)).context("could not listen for signals")?;
+            tasks::run(config, Options { output, stop }).await?;
+            tracing::info!("stopped");
+            Ok(Exit::Fine)
+        })
+    }
+
+    /// Flags that stand for keys of the configuration.
+    fn flags(&self) -> Vec<(&'static str, String)> {
+        let standalone = self.standalone.then(|| "true".to_owned());
+        [
+            ("standalone", standalone),
+            ("socket", self.socket.clone()),
+            ("node_name", self.node_name.clone()),
+            ("metrics.listen", self.metrics_listen.clone()),
+        ]
+        .into_iter()
+        .filter_map(|(key, value)| Some((key, value?)))
+        .collect()
+    }
+}
+
+/// Ends at the first of SIGTERM, SIGINT and SIGHUP (its terminal is gone), or when the time is over.
+fn stop(duration: Option<Duration>) -> std::io::Result<Pin<Box<dyn Future<Output = ()>>>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    Ok(Box::pin(async move {
+        let why = tokio::select! {
+            () = caught(&mut terminate) => "SIGTERM",
+            () = caught(&mut interrupt) => "SIGINT",
+            () = caught(&mut hangup) => "SIGHUP",
+            () = elapsed(duration) => "the time is over",
+        };
+        tracing::info!(why, "stopping");
+    }))
+}
+
+async fn caught(signal: &mut Signal) {
+    if signal.recv().await.is_none() {
+        std::future::pending::<()>().await;
+    }
+}
+
+async fn elapsed(duration: Option<Duration>) {
+    match duration {
+        Some(duration) => tokio::time::sleep(duration).await,
+        None => std::future::pending().await,
+    }
+}
