@@ -17,32 +17,32 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use agent_core::input::Input;
 use tokio::sync::mpsc;
 
-pub use self::error::Error;
-pub use self::load::{ProbeState, ProbeStatus};
-pub use self::preflight::{Check, CheckState, preflight};
+pub(crate) use self::error::Error;
+pub(crate) use self::load::{ProbeState, ProbeStatus};
+pub(crate) use self::preflight::{Check, CheckState, preflight};
 
 /// How to load and read the probes.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub(crate) struct Options {
     /// Root of the cgroup2 tree; everything below it is watched.
-    pub cgroup_root: PathBuf,
+    pub(crate) cgroup_root: PathBuf,
     /// Exec records carry arguments.
-    pub keep_args: bool,
+    pub(crate) keep_args: bool,
     /// Bytes of the flows' ring, a power of two of at least one page.
-    pub bulk_ring_bytes: u32,
+    pub(crate) bulk_ring_bytes: u32,
     /// Bytes of the metadata ring, likewise.
-    pub metadata_ring_bytes: u32,
+    pub(crate) metadata_ring_bytes: u32,
     /// Bytes of the process and cgroup ring, likewise.
-    pub lifecycle_ring_bytes: u32,
+    pub(crate) lifecycle_ring_bytes: u32,
     /// Sockets tracked at once.
-    pub max_sockets: u32,
+    pub(crate) max_sockets: u32,
     /// Time between two walks over what is open, in milliseconds; the engine's fold.
-    pub walk_interval_ms: u64,
+    pub(crate) walk_interval_ms: u64,
 }
 
 /// Running probes. Dropping it stops them.
 #[derive(Debug)]
-pub struct Handle {
+pub(crate) struct Handle {
     probes: Vec<ProbeStatus>,
     stop: Arc<AtomicBool>,
 }
@@ -50,7 +50,7 @@ pub struct Handle {
 /// Loads and attaches the probes and starts the thread that drains them into `sender`.
 ///
 /// The sender's channel closes when the thread ends: after [`Handle::stop`], or when the receiver is gone.
-pub fn start(options: &Options, sender: mpsc::Sender<Vec<Input>>) -> Result<Handle, Error> {
+pub(crate) fn start(options: &Options, sender: mpsc::Sender<Vec<Input>>) -> Result<Handle, Error> {
     let loaded = load::load(options)?;
     let probes = loaded.probes.clone();
     let stop = Arc::new(AtomicBool::new(false));
@@ -60,13 +60,13 @@ pub fn start(options: &Options, sender: mpsc::Sender<Vec<Input>>) -> Result<Hand
 
 impl Handle {
     /// What is attached and what was refused; does not change while the probes run.
-    pub fn probes(&self) -> &[ProbeStatus] {
+    pub(crate) fn probes(&self) -> &[ProbeStatus] {
         &self.probes
     }
 
     /// Asks the thread to detach the probes, hand over what is left and end. Returns at once: the closing of the inputs'
     /// channel tells that it is done.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.stop.store(true, Ordering::Release);
     }
 }

@@ -10,13 +10,14 @@ mod export;
 #[cfg(test)]
 mod golden;
 mod http;
+mod kernel;
 mod lines;
 mod lossy;
 mod standin;
 mod tasks;
 mod telemetry;
 
-use standin::{kernel, node};
+use standin::node;
 
 fn main() -> std::process::ExitCode {
     command::main()

@@ -1,4 +1,3 @@
 //! Small private stand-ins for parts that are not merged yet. Nothing here ships.
 
-pub(crate) mod kernel;
 pub(crate) mod node;

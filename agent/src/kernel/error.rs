@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 /// Why the probes do not run.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// Built by plain cargo.
     #[error("this binary was built without its probes: build it with `cargo xtask build`")]
     NoObject,
@@ -24,7 +24,9 @@ pub enum Error {
         field: String,
     },
     /// The kernel's type information cannot be read.
-    #[error("cannot read the kernel's type information from {path}: the kernel must be built with CONFIG_DEBUG_INFO_BTF")]
+    #[error(
+        "cannot read the kernel's type information from {path}: the kernel must be built with CONFIG_DEBUG_INFO_BTF"
+    )]
     Btf {
         /// File.
         path: PathBuf,
@@ -32,7 +34,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The cgroup2 root cannot be opened.
-    #[error("cannot open the cgroup2 root {path}: mount cgroup2 there, or set paths.cgroup in the configuration")]
+    #[error("cannot open the cgroup2 root {path}: mount cgroup2 there, or set roots.cgroup in the configuration")]
     Cgroup {
         /// Directory.
         path: PathBuf,

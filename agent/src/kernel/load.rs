@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 use std::fs::File;
+use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -34,20 +35,20 @@ fn guaranteed_bytes(ring: Ring, ring_bytes: u32) -> u32 {
 
 /// A probe and what became of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProbeStatus {
+pub(crate) struct ProbeStatus {
     /// Name of the program.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// What it gives.
-    pub gives: &'static str,
+    pub(crate) gives: &'static str,
     /// Whether nothing works without it.
-    pub required: bool,
+    pub(crate) required: bool,
     /// What became of it.
-    pub state: ProbeState,
+    pub(crate) state: ProbeState,
 }
 
 /// See [`ProbeStatus::state`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ProbeState {
+pub(crate) enum ProbeState {
     /// Attached.
     Attached,
     /// Refused, in the kernel's words.
@@ -111,7 +112,7 @@ pub(super) fn load(options: &Options) -> Result<Loaded, Error> {
         return Err(Error::NoObject);
     }
     preflight::require()?;
-    let cgroup = File::open(&options.cgroup_root)
+    let cgroup = open_cgroup2(&options.cgroup_root)
         .map_err(|source| Error::Cgroup { path: options.cgroup_root.clone(), source })?;
     let mut ebpf = load_object(options)?;
     let mut probes = Vec::with_capacity(PROBES.len() + 4);
@@ -147,6 +148,18 @@ pub(super) fn load(options: &Options) -> Result<Loaded, Error> {
         tracing::warn!("sockets older than the agent stay unknown: {error}");
     }
     Ok(Loaded { ebpf, probes, walks })
+}
+
+/// Opens a directory and makes sure that it is of cgroup2: the kernel's answer to another one says nothing.
+fn open_cgroup2(path: &Path) -> io::Result<File> {
+    /// `CGROUP2_SUPER_MAGIC` of `include/uapi/linux/magic.h`.
+    const CGROUP2: u64 = 0x6367_7270;
+    let directory = File::open(path)?;
+    if rustix::fs::fstatfs(&directory)?.f_type.cast_unsigned() == CGROUP2 {
+        Ok(directory)
+    } else {
+        Err(io::Error::other("not a cgroup2 directory"))
+    }
 }
 
 fn load_object(options: &Options) -> Result<Ebpf, Error> {
@@ -239,7 +252,8 @@ fn bind(
     let program: &mut Iter = program.try_into().map_err(|error| reason(&error))?;
     let types = kernel_types(types).map_err(|error| reason(&error))?;
     program.load(iterator, types).map_err(|error| reason(&error))?;
-    let program_fd = program.fd().and_then(|fd| Ok(fd.as_fd().try_clone_to_owned()?)).map_err(|error| reason(&error))?;
+    let program_fd =
+        program.fd().and_then(|fd| Ok(fd.as_fd().try_clone_to_owned()?)).map_err(|error| reason(&error))?;
     let map_fd = match map {
         None => None,
         Some(map) => Some(map_fd(ebpf, map).ok_or_else(|| format!("no map {map}"))?),

@@ -19,16 +19,16 @@ const CAPABILITIES: &[(&str, u32, Option<u32>)] = &[
 
 /// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Check {
+pub(crate) struct Check {
     /// What.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// How it is.
-    pub state: CheckState,
+    pub(crate) state: CheckState,
 }
 
 /// See [`Check::state`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CheckState {
+pub(crate) enum CheckState {
     /// As it should be; the text says what was found.
     Ok(String),
     /// Works, with less.
@@ -43,7 +43,7 @@ pub enum CheckState {
 }
 
 /// Looks at everything.
-pub fn preflight() -> Vec<Check> {
+pub(crate) fn preflight() -> Vec<Check> {
     vec![
         Check { name: "kernel", state: kernel() },
         Check { name: "type information", state: type_information(Path::new(BTF_PATH)) },
