@@ -16,6 +16,8 @@ use crate::time::BootNs;
 mod fields;
 mod records;
 
+pub use self::fields::text;
+
 #[cfg(test)]
 mod tests;
 

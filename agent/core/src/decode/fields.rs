@@ -57,7 +57,7 @@ fn comm(bytes: &[u8]) -> String {
     text(bytes.split(|&byte| byte == 0).next().unwrap_or_default())
 }
 
-/// Lossy UTF-8. Control characters, which would reach terminals and logs, become U+FFFD as broken UTF-8 does.
-pub(super) fn text(bytes: &[u8]) -> String {
+/// Text of any origin, fit to be shown: lossy UTF-8. Control characters, which would reach terminals and logs, become U+FFFD as broken UTF-8 does.
+pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).replace(char::is_control, "\u{fffd}")
 }

@@ -1,0 +1,52 @@
+//! This node as /proc, the cgroup tree and the kernel's clocks show it: what was there before the probes, and what they
+//! cannot tell. All roots are arguments; nothing here knows another part of the program.
+
+use std::net::IpAddr;
+
+use agent_core::time::{BootNs, WallNs};
+use nix::ifaddrs::getifaddrs;
+use nix::sys::socket::SockaddrStorage;
+use rustix::time::{ClockId, Timespec, clock_gettime};
+
+pub(crate) use self::cgroups::{cgroup2_mount, cgroups};
+pub(crate) use self::processes::{exe_of, processes};
+
+mod cgroups;
+mod processes;
+
+#[cfg(test)]
+mod tests;
+
+/// All addresses of this network namespace's interfaces, sorted; empty, with a warning, when the kernel does not tell.
+pub(crate) fn addresses() -> Vec<IpAddr> {
+    let interfaces = match getifaddrs() {
+        Ok(interfaces) => interfaces,
+        Err(error) => {
+            tracing::warn!(%error, "cannot list the node's addresses: peers on this node will not be known as such");
+            return Vec::new();
+        }
+    };
+    let mut addresses: Vec<IpAddr> =
+        interfaces.filter_map(|interface| interface.address.as_ref().and_then(ip_of)).collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses
+}
+
+fn ip_of(address: &SockaddrStorage) -> Option<IpAddr> {
+    let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+    v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+}
+
+/// Both clocks, read together: the boot-time clock before and after the other, and the middle taken.
+pub(crate) fn clock() -> (BootNs, WallNs) {
+    let before = nanoseconds(clock_gettime(ClockId::Boottime));
+    let wall = nanoseconds(clock_gettime(ClockId::Realtime));
+    let after = nanoseconds(clock_gettime(ClockId::Boottime));
+    let middle = before + after.saturating_sub(before) / 2;
+    (BootNs(u64::try_from(middle).unwrap_or(0)), WallNs(wall))
+}
+
+fn nanoseconds(time: Timespec) -> i64 {
+    time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec)
+}
