@@ -13,11 +13,9 @@ mod http;
 mod kernel;
 mod lines;
 mod lossy;
-mod standin;
+mod node;
 mod tasks;
 mod telemetry;
-
-use standin::node;
 
 fn main() -> std::process::ExitCode {
     command::main()

@@ -132,7 +132,7 @@ pub(crate) async fn run(config: Config, options: Options) -> Result<(), Error> {
         surroundings(&config),
     );
     // Since the probes are attached, nothing falls between this look around and their first records.
-    pump.start(baseline::read(&config.roots.proc, &cgroup_root)).await;
+    pump.start(baseline::read(&config.roots.proc, &cgroup_root, config.processes.arguments)).await;
 
     let (ask, questions) = mpsc::channel(QUESTIONS);
     let clients = serve::Sources { feed: feed.clone(), status: ask, node: node_name, now: || node::clock().1 };

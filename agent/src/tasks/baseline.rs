@@ -8,10 +8,10 @@ use agent_core::input::Input;
 use crate::node;
 
 /// In the order the Engine wants: cgroups before the processes in them.
-pub(super) fn read(proc_root: &Path, cgroup_root: &Path) -> Vec<Input> {
+pub(super) fn read(proc_root: &Path, cgroup_root: &Path, keep_args: bool) -> Vec<Input> {
     let mut inputs = vec![Input::NodeAddresses(addresses())];
     inputs.extend(node::cgroups(cgroup_root));
-    inputs.extend(node::processes(proc_root, cgroup_root));
+    inputs.extend(node::processes(proc_root, cgroup_root, keep_args));
     inputs
 }
 
