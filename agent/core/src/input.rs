@@ -388,7 +388,8 @@ pub struct RequestFact {
     pub role: Option<String>,
     /// How the request authenticated itself.
     pub version: ImdsVersion,
-    /// Whether an X-Forwarded-For header stood in it, and its value if that is a list of addresses.
+    /// The addresses of its X-Forwarded-For headers, separated by `, `; `unparsed` when they hold anything else, which is not
+    /// kept; `None` without such a header.
     pub forwarded_for: Option<String>,
 }
 
