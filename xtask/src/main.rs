@@ -1,2 +1,46 @@
-//! Project tasks.
-fn main() {}
+//! Project tasks: `cargo xtask …`. Each command is a module; what they share is [`process`] (running programs) and
+//! [`workspace`] (where things lie).
+
+mod build;
+mod process;
+mod run;
+mod setup;
+mod toolchain;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Set-up, build, run and test sekisho.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install whatever is missing to build, run and test; quick when nothing is
+    Setup(setup::Arguments),
+    /// Build the probes and the program `sekisho` with the probes inside
+    Build(build::Arguments),
+    /// Build, then watch this machine: `sekisho run --standalone`
+    Run(run::Arguments),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Setup(arguments) => setup::run(&arguments),
+        Command::Build(arguments) => build::run(&arguments),
+        Command::Run(arguments) => return run::run(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Where things lie: the workspace, its target directory, the user's cache.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+/// The workspace's root, that is the parent of this package.
+pub(crate) fn root() -> &'static Path {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.parent().unwrap_or(package)
+}
+
+/// Where generated things go that only xtask and the agent's build script know. Not moved by `CARGO_TARGET_DIR`, so that
+/// both find it without asking cargo.
+pub(crate) fn target() -> PathBuf {
+    root().join("target")
+}
+
+/// The probes' object for one architecture; `agent/build.rs` looks here.
+pub(crate) fn object(architecture: &str) -> PathBuf {
+    target().join("probes").join(architecture).join("probes")
+}
+
+/// What is expensive to fetch and the same for every clone: the user's cache directory.
+pub(crate) fn cache() -> Result<PathBuf> {
+    let base = match env::var_os("XDG_CACHE_HOME") {
+        Some(path) if !path.is_empty() => PathBuf::from(path),
+        _ => home()?.join(".cache"),
+    };
+    Ok(base.join("sekisho"))
+}
+
+/// Where cargo installs programs.
+pub(crate) fn cargo_bin() -> Result<PathBuf> {
+    let home = match env::var_os("CARGO_HOME") {
+        Some(path) if !path.is_empty() => PathBuf::from(path),
+        _ => home()?.join(".cargo"),
+    };
+    Ok(home.join("bin"))
+}
+
+fn home() -> Result<PathBuf> {
+    env::var_os("HOME")
+        .filter(|home| !home.is_empty())
+        .map(PathBuf::from)
+        .context("HOME is not set: set it to your home directory")
+}
