@@ -5,6 +5,7 @@ mod build;
 mod process;
 mod run;
 mod setup;
+mod tidy;
 mod toolchain;
 mod workspace;
 
@@ -28,6 +29,8 @@ enum Command {
     Build(build::Arguments),
     /// Build, then watch this machine: `sekisho run --standalone`
     Run(run::Arguments),
+    /// Hold the rules of the tree that compiler and clippy do not know
+    Tidy,
 }
 
 fn main() -> ExitCode {
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
         Command::Setup(arguments) => setup::run(&arguments),
         Command::Build(arguments) => build::run(&arguments),
         Command::Run(arguments) => return run::run(&arguments),
+        Command::Tidy => tidy::run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
