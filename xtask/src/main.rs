@@ -7,6 +7,7 @@ mod run;
 mod setup;
 mod tidy;
 mod toolchain;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -31,6 +32,8 @@ enum Command {
     Run(run::Arguments),
     /// Hold the rules of the tree that compiler and clippy do not know
     Tidy,
+    /// Run the kernel tests on Debian's kernels under QEMU
+    VmTest(vm::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         Command::Build(arguments) => build::run(&arguments),
         Command::Run(arguments) => return run::run(&arguments),
         Command::Tidy => tidy::run(),
+        Command::VmTest(arguments) => vm::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

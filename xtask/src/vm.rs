@@ -1,0 +1,133 @@
+//! `cargo xtask vm-test`: the kernel tests on Debian's cloud kernels, the ones closest to what EKS nodes run. QEMU without
+//! hardware support boots each with a small file system in memory that holds the program, the tests and nothing else.
+
+mod apt;
+mod emulator;
+mod initramfs;
+mod kernel;
+mod machine;
+mod modules;
+mod programs;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use crate::setup::{self, Need};
+use crate::workspace;
+
+/// The kernel series of EKS nodes that Debian ships: 6.1 up to Kubernetes 1.32, 6.12 from 1.33 on.
+pub(crate) const SERIES: [&str; 2] = ["6.1", "6.12"];
+
+/// What `cargo xtask vm-test` takes.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Architecture of the machine; this one's by default
+    #[arg(long, value_enum)]
+    arch: Option<Arch>,
+    /// Kernel series; all by default
+    #[arg(long, value_parser = SERIES)]
+    kernel: Vec<String>,
+    /// Keep the file system that is booted, under target/vm
+    #[arg(long)]
+    keep: bool,
+    /// Passed on to the test program, for example a part of a test's name
+    #[arg(last = true)]
+    filter: Vec<String>,
+}
+
+/// Architecture of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Arch {
+    /// x86-64.
+    Amd64,
+    /// `AArch64`.
+    Arm64,
+}
+
+impl Arch {
+    /// This machine's.
+    fn host() -> Result<Self> {
+        match std::env::consts::ARCH {
+            "x86_64" => Ok(Self::Amd64),
+            "aarch64" => Ok(Self::Arm64),
+            other => bail!("no machine is known for the architecture {other}: choose one with --arch"),
+        }
+    }
+
+    /// Debian's name.
+    fn debian(self) -> &'static str {
+        match self {
+            Self::Amd64 => "amd64",
+            Self::Arm64 => "arm64",
+        }
+    }
+
+    /// Rust's name.
+    fn rust(self) -> &'static str {
+        match self {
+            Self::Amd64 => "x86_64",
+            Self::Arm64 => "aarch64",
+        }
+    }
+}
+
+/// The command.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let host = Arch::host()?;
+    let arch = arguments.arch.unwrap_or(host);
+    let needs: &[Need] = match (host, arch) {
+        (Arch::Arm64, Arch::Amd64) => bail!("amd64 kernels are tested on amd64 machines only: leave out --arch"),
+        (_, Arch::Amd64) => &[Need::Build, Need::Vm],
+        (_, Arch::Arm64) => &[Need::Build, Need::Vm, Need::VmArm64],
+    };
+    setup::ensure(needs)?;
+    let programs = programs::build(arch, host)?;
+    let chosen =
+        if arguments.kernel.is_empty() { SERIES.map(str::to_owned).to_vec() } else { arguments.kernel.clone() };
+    for series in &chosen {
+        test(Machine { arch, host, series }, &programs, arguments)?;
+    }
+    Ok(())
+}
+
+/// All kernel tests on one kernel series and this machine's architecture.
+pub(crate) fn run_series(series: &str) -> Result<()> {
+    run(&Arguments { arch: None, kernel: vec![series.to_owned()], keep: false, filter: Vec::new() })
+}
+
+/// What is booted where.
+#[derive(Clone, Copy)]
+struct Machine<'a> {
+    arch: Arch,
+    host: Arch,
+    series: &'a str,
+}
+
+/// Boots one kernel and runs the tests on it.
+fn test(machine: Machine<'_>, programs: &programs::Programs, arguments: &Arguments) -> Result<()> {
+    let Machine { arch, host, series } = machine;
+    let qemu = emulator::qemu(arch, host)?;
+    let kernel = kernel::fetch(arch, series)?;
+    let directory = workspace::target().join("vm").join(format!("{}-{series}", arch.debian()));
+    let started = Instant::now();
+    let initramfs = initramfs::pack(&directory, &kernel, programs, &arguments.filter)?;
+    eprintln!("linux {} on {}: packed in {}", kernel.release, arch.debian(), seconds(started.elapsed()));
+    let report = machine::boot(qemu, arch, &kernel, &initramfs, &directory.join("serial.log"));
+    if !arguments.keep {
+        initramfs::remove(&directory)?;
+    }
+    let report = report?;
+    eprintln!(
+        "linux {} on {}: tests passed; booted in {}, ended after {}",
+        kernel.release,
+        arch.debian(),
+        seconds(report.booted),
+        seconds(report.ended)
+    );
+    Ok(())
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{:.1} s", duration.as_secs_f64())
+}

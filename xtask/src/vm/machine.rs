@@ -1,0 +1,172 @@
+//! A virtual machine: boots, prints to a serial line, says how the tests ended, and is gone.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use super::Arch;
+use super::initramfs::{RESULT, STARTED};
+use super::kernel::Kernel;
+
+/// A machine that runs longer hangs. The tests take a few minutes on two emulated CPUs.
+const TIME_OUT: Duration = Duration::from_mins(15);
+
+/// Emulated memory: the file system with its programs (about 100 MB, held twice while it is unpacked) and the tests.
+const MEMORY_MB: &str = "2048";
+
+/// How much of the log a failure shows.
+const TAIL_LINES: usize = 60;
+
+/// How a machine's life went.
+pub(super) struct Report {
+    /// From power-on to the tests' start.
+    pub(super) booted: Duration,
+    /// From power-on to power-off.
+    pub(super) ended: Duration,
+}
+
+/// Boots a machine and waits for its end. What the tests print is shown while they run; all goes to `log`.
+pub(super) fn boot(mut qemu: Command, arch: Arch, kernel: &Kernel, initramfs: &Path, log: &Path) -> Result<Report> {
+    let command = configure(&mut qemu, arch);
+    command.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(initramfs);
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let started = Instant::now();
+    let text = crate::process::line(command);
+    let mut child = command.spawn().with_context(|| format!("run `{text}`"))?;
+    let watched = watch(&mut child, log, started);
+    let ended = watched.as_ref().is_ok_and(|watched| !matches!(watched.result, Some(Outcome::TimedOut)));
+    if !ended {
+        child.kill().context("stop QEMU")?;
+    }
+    let status = child.wait().context("wait for QEMU")?;
+    let Watched { booted, result, tail } = watched?;
+    let machine = format!("linux {} on {}", kernel.release, arch.debian());
+    let failed = match (booted, result) {
+        (Some(booted), Some(Outcome::Tests(code))) if code == "0" => {
+            return Ok(Report { booted, ended: started.elapsed() });
+        }
+        // What they printed was shown.
+        (Some(_), Some(Outcome::Tests(code))) => {
+            bail!("{machine}: the tests ended with {code}; log: {}", log.display())
+        }
+        (_, Some(Outcome::TimedOut)) => format!("did not end within {} minutes", TIME_OUT.as_secs() / 60),
+        (None, Some(Outcome::Tests(why))) => format!("never reached the tests: {why}"),
+        (None, None) => format!("never reached the tests (QEMU: {status})"),
+        (Some(_), None) => format!("stopped in the middle of the tests (QEMU: {status})"),
+    };
+    bail!("{machine} {failed}; the end of {}:\n{}", log.display(), tail.join("\n"));
+}
+
+fn configure(qemu: &mut Command, arch: Arch) -> &mut Command {
+    let (machine, console) = match arch {
+        Arch::Amd64 => ("q35", "ttyS0"),
+        Arch::Arm64 => ("virt", "ttyAMA0"),
+    };
+    // A panic ends the machine (-1: at once; -no-reboot: for good).
+    let kernel_line = format!("console={console} quiet panic=-1 oops=panic");
+    qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", MEMORY_MB, "-M", machine]).args([
+        "-nodefaults",
+        "-display",
+        "none",
+        "-no-reboot",
+        "-serial",
+        "stdio",
+        "-append",
+        &kernel_line,
+    ])
+}
+
+/// How a machine ended, if it said so.
+enum Outcome {
+    Tests(String),
+    TimedOut,
+}
+
+struct Watched {
+    booted: Option<Duration>,
+    result: Option<Outcome>,
+    tail: Vec<String>,
+}
+
+/// Follows the serial line to its end or to the time-out.
+fn watch(child: &mut Child, log: &Path, started: Instant) -> Result<Watched> {
+    let serial = child.stdout.take().context("QEMU has no serial line")?;
+    let (sender, lines) = mpsc::channel();
+    // Ends with the machine: the line is closed then.
+    std::thread::spawn(move || {
+        for line in BufReader::new(serial).split(b'\n').map_while(Result::ok) {
+            if sender.send(String::from_utf8_lossy(&line).trim_end().to_owned()).is_err() {
+                break;
+            }
+        }
+    });
+    let mut file = File::create(log).with_context(|| format!("create {}", log.display()))?;
+    let mut watched = Watched { booted: None, result: None, tail: Vec::new() };
+    loop {
+        match lines.recv_timeout(TIME_OUT.saturating_sub(started.elapsed())) {
+            Ok(line) => {
+                writeln!(file, "{line}").with_context(|| format!("write {}", log.display()))?;
+                watched.read(line, started);
+            }
+            Err(RecvTimeoutError::Disconnected) => return Ok(watched),
+            Err(RecvTimeoutError::Timeout) => {
+                watched.result = Some(Outcome::TimedOut);
+                return Ok(watched);
+            }
+        }
+    }
+}
+
+impl Watched {
+    fn read(&mut self, line: String, started: Instant) {
+        // A line of the kernel may stand before a marker without a line break between them.
+        if line.ends_with(STARTED) {
+            self.booted = Some(started.elapsed());
+        } else if let Some((_, code)) = line.split_once(RESULT) {
+            self.result = Some(Outcome::Tests(code.trim().to_owned()));
+        } else if self.booted.is_some() && self.result.is_none() {
+            eprintln!("    {line}");
+        }
+        if self.tail.len() == TAIL_LINES {
+            self.tail.remove(0);
+        }
+        self.tail.push(line);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(lines: &[&str]) -> Watched {
+        let mut watched = Watched { booted: None, result: None, tail: Vec::new() };
+        for line in lines {
+            watched.read((*line).to_owned(), Instant::now());
+        }
+        watched
+    }
+
+    #[test]
+    fn the_tests_exit_code_is_read() {
+        let watched = read(&["[    1.0] random: crng", STARTED, "running 1 test", &format!("{RESULT}101")]);
+        assert!(watched.booted.is_some());
+        assert!(matches!(watched.result, Some(Outcome::Tests(code)) if code == "101"));
+    }
+
+    #[test]
+    fn a_machine_that_panics_has_no_result() {
+        let watched = read(&[STARTED, "Kernel panic - not syncing"]);
+        assert!(watched.booted.is_some() && watched.result.is_none());
+    }
+
+    #[test]
+    fn the_tail_is_bounded() {
+        let lines = vec!["x"; 3 * TAIL_LINES];
+        assert_eq!(read(&lines).tail.len(), TAIL_LINES);
+    }
+}
