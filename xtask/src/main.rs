@@ -5,6 +5,7 @@ mod build;
 mod process;
 mod run;
 mod setup;
+mod test;
 mod tidy;
 mod toolchain;
 mod vm;
@@ -30,6 +31,8 @@ enum Command {
     Build(build::Arguments),
     /// Build, then watch this machine: `sekisho run --standalone`
     Run(run::Arguments),
+    /// Everything that must hold: formatting, lints, unit tests, system tests, the kernel matrix
+    Test(test::Arguments),
     /// Hold the rules of the tree that compiler and clippy do not know
     Tidy,
     /// Run the kernel tests on Debian's kernels under QEMU
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         Command::Setup(arguments) => setup::run(&arguments),
         Command::Build(arguments) => build::run(&arguments),
         Command::Run(arguments) => return run::run(&arguments),
+        Command::Test(arguments) => test::run(&arguments),
         Command::Tidy => tidy::run(),
         Command::VmTest(arguments) => vm::run(&arguments),
     };

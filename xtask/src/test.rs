@@ -1,0 +1,221 @@
+//! `cargo xtask test`: everything that must hold, step by step, the cheap before the dear. The first failure ends it.
+
+use std::env::consts::ARCH;
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::process::Privilege;
+use crate::setup::{self, Need};
+use crate::{build, process, tidy, toolchain, vm};
+
+/// What `cargo xtask test` takes.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Leave out the kernel matrix
+    #[arg(long)]
+    no_vm: bool,
+    /// Only these steps
+    #[arg(long, value_name = "STEP", value_parser = STEPS.map(|step| step.name))]
+    only: Vec<String>,
+}
+
+/// One thing that must hold.
+struct Step {
+    name: &'static str,
+    what: &'static str,
+    run: fn() -> Result<Outcome>,
+}
+
+/// How a step went, when it did not fail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Outcome {
+    Passed,
+    /// Could not be done on this machine, and why that is no failure.
+    Skipped(String),
+}
+
+const STEPS: [Step; 10] = [
+    Step { name: "setup", what: "what building and testing need", run: setup_everything },
+    Step { name: "fmt", what: "formatting", run: fmt },
+    Step { name: "tidy", what: "rules of the tree", run: || tidy::run().map(|()| Outcome::Passed) },
+    Step { name: "clippy", what: "lints of all packages", run: clippy },
+    Step { name: "clippy-probes", what: "lints of the eBPF programs", run: clippy_probes },
+    Step { name: "build", what: "probes and program, optimised", run: || build().map(|_| Outcome::Passed) },
+    Step { name: "unit", what: "unit tests of all packages", run: unit },
+    Step { name: "system", what: "the program on this machine's kernel", run: system },
+    Step { name: "vm-6.1", what: "the program on Linux 6.1", run: || vm("6.1") },
+    Step { name: "vm-6.12", what: "the program on Linux 6.12", run: || vm("6.12") },
+];
+
+/// A line of the summary.
+struct Line {
+    name: &'static str,
+    result: Result<Outcome>,
+    took: Duration,
+}
+
+/// The command.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let chosen: Vec<_> = STEPS.iter().filter(|step| arguments.chooses(step.name)).collect();
+    let started = Instant::now();
+    let mut lines = Vec::new();
+    for (position, step) in chosen.iter().enumerate() {
+        eprintln!(
+            "\n[{}/{}] {}: {} (after {})",
+            position + 1,
+            chosen.len(),
+            step.name,
+            step.what,
+            time(started.elapsed())
+        );
+        let step_started = Instant::now();
+        let result = (step.run)();
+        let failed = result.is_err();
+        lines.push(Line { name: step.name, result, took: step_started.elapsed() });
+        if failed {
+            break;
+        }
+    }
+    eprintln!("\n{}", summary(&lines, chosen.len(), started.elapsed()));
+    match lines.pop() {
+        Some(Line { name, result: Err(error), .. }) => Err(error.context(format!("step {name} failed"))),
+        _ => Ok(()),
+    }
+}
+
+impl Arguments {
+    fn chooses(&self, step: &str) -> bool {
+        (self.only.is_empty() || self.only.iter().any(|only| only == step)) && !(self.no_vm && step.starts_with("vm-"))
+    }
+}
+
+fn summary(lines: &[Line], steps: usize, took: Duration) -> String {
+    let mut text = String::new();
+    for Line { name, result, took } in lines {
+        let result = match result {
+            Ok(Outcome::Passed) => "passed".to_owned(),
+            Ok(Outcome::Skipped(why)) => format!("skipped: {why}"),
+            Err(_) => "FAILED".to_owned(),
+        };
+        let _ = writeln!(text, "{name:<14} {:>8}  {result}", time(*took));
+    }
+    let passed = lines.iter().filter(|line| line.result.is_ok()).count();
+    let _ = write!(text, "{passed} of {steps} steps in {}", time(took));
+    text
+}
+
+fn time(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    if seconds < 60 {
+        format!("{:.1} s", duration.as_secs_f64())
+    } else {
+        format!("{}:{:02} min", seconds / 60, seconds % 60)
+    }
+}
+
+// === the steps ===
+
+fn setup_everything() -> Result<Outcome> {
+    setup::ensure(&[Need::Build, Need::Test, Need::Vm])?;
+    Ok(Outcome::Passed)
+}
+
+fn fmt() -> Result<Outcome> {
+    process::run(process::cargo().args(["fmt", "--all", "--check"])).context("format the sources: run `cargo fmt`")?;
+    Ok(Outcome::Passed)
+}
+
+fn clippy() -> Result<Outcome> {
+    process::run(process::cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    Ok(Outcome::Passed)
+}
+
+fn clippy_probes() -> Result<Outcome> {
+    match toolchain::compiler() {
+        // clippy belongs to one compiler; to another one's library it is a stranger.
+        Ok(compiler) if !compiler.in_use => Ok(Outcome::Skipped(format!(
+            "the probes are built by {}, not by clippy's compiler",
+            compiler.rustc.display()
+        ))),
+        _ => {
+            process::run(build::probes_command("clippy", ARCH)?.args(["--", "-D", "warnings"]))?;
+            Ok(Outcome::Passed)
+        }
+    }
+}
+
+/// The optimised program of this machine. Quick when it is built already, so that each step can be run alone.
+fn build() -> Result<std::path::PathBuf> {
+    build::probes(ARCH, false)?;
+    build::agent(build::Options { release: true, ..build::Options::default() })
+}
+
+fn unit() -> Result<Outcome> {
+    process::run(process::cargo().args(["test", "--workspace", "--exclude", "system-tests"]))?;
+    Ok(Outcome::Passed)
+}
+
+fn system() -> Result<Outcome> {
+    let sekisho = build()?;
+    let mut command = process::cargo();
+    command.args(["test", "--package", "system-tests", "--", "--test-threads=1"]);
+    command.env("SEKISHO_BIN", sekisho).env("SEKISHO_PYTHON", setup::python::directory().join("bin/python"));
+    match Privilege::detect() {
+        Privilege::Root => {}
+        // cargo stays unprivileged; only the test programs become root.
+        Privilege::Sudo => {
+            let machine = format!("{ARCH}-unknown-linux-gnu").to_ascii_uppercase().replace('-', "_");
+            command.env(format!("CARGO_TARGET_{machine}_RUNNER"), format!("sudo {}", process::SUDO.join(" ")));
+        }
+        Privilege::None => bail!(
+            "the system tests need root, and `sudo -n` does not work for this user: \
+             run `cargo xtask test` as root, or give the user sudo without a password"
+        ),
+    }
+    process::run(&mut command)?;
+    Ok(Outcome::Passed)
+}
+
+fn vm(series: &str) -> Result<Outcome> {
+    vm::run_series(series)?;
+    Ok(Outcome::Passed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arguments(no_vm: bool, only: &[&str]) -> Arguments {
+        Arguments { no_vm, only: only.iter().map(|&step| step.to_owned()).collect() }
+    }
+
+    fn chosen(arguments: &Arguments) -> Vec<&'static str> {
+        STEPS.iter().map(|step| step.name).filter(|name| arguments.chooses(name)).collect()
+    }
+
+    #[test]
+    fn everything_is_chosen_unless_said_otherwise() {
+        assert_eq!(chosen(&arguments(false, &[])).len(), STEPS.len());
+        assert!(!chosen(&arguments(true, &[])).iter().any(|name| name.starts_with("vm-")));
+        assert_eq!(chosen(&arguments(false, &["fmt", "unit"])), ["fmt", "unit"]);
+    }
+
+    #[test]
+    fn every_kernel_of_the_matrix_has_a_step() {
+        for series in vm::SERIES {
+            assert!(STEPS.iter().any(|step| step.name == format!("vm-{series}")), "{series}");
+        }
+    }
+
+    #[test]
+    fn the_summary_names_what_failed() {
+        let lines = [
+            Line { name: "fmt", result: Ok(Outcome::Passed), took: Duration::from_millis(1500) },
+            Line { name: "unit", result: Err(anyhow::anyhow!("no")), took: Duration::from_secs(61) },
+        ];
+        let text = summary(&lines, 3, Duration::from_secs(62));
+        assert_eq!(text, "fmt               1.5 s  passed\nunit           1:01 min  FAILED\n1 of 3 steps in 1:02 min");
+    }
+}
