@@ -1,1 +1,28 @@
-//! The system tests' harness.
+//! The system tests' harness: pods, network namespaces, actors that make traffic and report what they did, a metadata
+//! server, and a guard that runs the real binary and gives its rows.
+//!
+//! A test takes a [`Lab`] (a network), makes [`Pod`]s (control groups) and [`Actor`]s (processes) in them, starts an
+//! [`Agent`], makes traffic, ends the agent, and compares its [`Rows`] with what the actors and the kernel counted.
+//! Everything vanishes with its guard. Nothing here needs a program besides the ones of this workspace, so that the
+//! tests run from an initramfs too.
+
+pub mod actor;
+pub mod agent;
+pub mod bpf;
+pub mod cgroup;
+pub mod http;
+pub mod lab;
+pub mod metadata_server;
+pub mod metrics;
+pub mod netns;
+pub mod protocol;
+pub mod rows;
+pub mod scale;
+
+pub use actor::Actor;
+
+pub use cgroup::Pod;
+pub use lab::{Lab, Wire};
+
+pub use protocol::Load;
+

@@ -1,0 +1,189 @@
+//! Networks: one namespace with its loopback, or two namespaces joined by a veth pair.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use rtnetlink::packet_route::link::{InfoData, InfoVeth};
+use rtnetlink::{LinkUnspec, LinkVeth, RouteMessageBuilder};
+
+use crate::netns::Namespace;
+
+/// Address of the client's end of the veth.
+const CLIENT_V4: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+const CLIENT_V6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 1);
+/// Address of the server's end of the veth.
+const SERVER_V4: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+const SERVER_V6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 2);
+/// Routed to the server's namespace, which drops it without a word: nobody has it and nothing is forwarded.
+const SWALLOWED: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
+/// No route leads there.
+const NOWHERE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+
+/// EC2 instance metadata.
+pub const IMDS_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
+/// EC2 instance metadata.
+pub const IMDS_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+/// EKS Pod Identity agent.
+pub const POD_IDENTITY_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 170, 23);
+/// EKS Pod Identity agent.
+pub const POD_IDENTITY_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23);
+
+/// The client's and the server's interface.
+const CLIENT_LINK: &str = "client0";
+const SERVER_LINK: &str = "server0";
+
+/// What joins client and server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wire {
+    /// Both are in one namespace and talk over its loopback.
+    Loopback,
+    /// Each has a namespace; received packets are steered over all CPUs.
+    Veth,
+}
+
+/// A network with a place for clients and one for servers.
+#[derive(Debug)]
+pub struct Lab {
+    /// Where clients live.
+    pub client: Arc<Namespace>,
+    /// Where servers live; on [`Wire::Loopback`] the same namespace.
+    pub server: Arc<Namespace>,
+    wire: Wire,
+}
+
+impl Lab {
+    /// A network with its metadata addresses at the server's side.
+    pub fn new(wire: Wire) -> Result<Self> {
+        let client = Arc::new(Namespace::new()?);
+        let server = match wire {
+            Wire::Loopback => Arc::clone(&client),
+            Wire::Veth => Arc::new(Namespace::new()?),
+        };
+        let lab = Self { client, server, wire };
+        lab.configure()?;
+        Ok(lab)
+    }
+
+    /// The server's IPv4 address as the client sees it, with a port.
+    pub fn server_v4(&self, port: u16) -> SocketAddr {
+        let ip = if self.wire == Wire::Loopback { Ipv4Addr::LOCALHOST } else { SERVER_V4 };
+        SocketAddr::from((ip, port))
+    }
+
+    /// The server's IPv6 address as the client sees it, with a port.
+    pub fn server_v6(&self, port: u16) -> SocketAddr {
+        let ip = if self.wire == Wire::Loopback { Ipv6Addr::LOCALHOST } else { SERVER_V6 };
+        SocketAddr::from((ip, port))
+    }
+
+    /// The client's IPv4 address, with a port.
+    pub fn client_v4(&self, port: u16) -> SocketAddr {
+        let ip = if self.wire == Wire::Loopback { Ipv4Addr::LOCALHOST } else { CLIENT_V4 };
+        SocketAddr::from((ip, port))
+    }
+
+    /// An address that swallows every packet; only on a veth.
+    pub fn swallowed(&self, port: u16) -> SocketAddr {
+        SocketAddr::from((SWALLOWED, port))
+    }
+
+    /// An address to which no route leads.
+    pub fn nowhere(&self, port: u16) -> SocketAddr {
+        SocketAddr::from((NOWHERE, port))
+    }
+
+    fn configure(&self) -> Result<()> {
+        if self.wire == Wire::Veth {
+            let peer = self.server.fd().as_raw_fd();
+            configure(&self.client, async |link| link.veth(CLIENT_LINK, SERVER_LINK, peer).await)?;
+        }
+        configure(&self.server, async |link| {
+            link.up("lo").await?;
+            for ip in [IMDS_V4, POD_IDENTITY_V4] {
+                link.address("lo", ip.into(), 32).await?;
+            }
+            for ip in [IMDS_V6, POD_IDENTITY_V6] {
+                link.address("lo", ip.into(), 128).await?;
+            }
+            Ok(())
+        })?;
+        self.server.steer_over_all_cpus("lo")?;
+        if self.wire == Wire::Loopback {
+            return Ok(());
+        }
+        configure(&self.server, async |link| {
+            link.address(SERVER_LINK, SERVER_V4.into(), 24).await?;
+            link.address(SERVER_LINK, SERVER_V6.into(), 64).await?;
+            link.up(SERVER_LINK).await
+        })?;
+        configure(&self.client, async |link| {
+            link.up("lo").await?;
+            link.address(CLIENT_LINK, CLIENT_V4.into(), 24).await?;
+            link.address(CLIENT_LINK, CLIENT_V6.into(), 64).await?;
+            link.up(CLIENT_LINK).await?;
+            for ip in [IMDS_V4, POD_IDENTITY_V4, SWALLOWED] {
+                link.route_v4(ip, SERVER_V4).await?;
+            }
+            for ip in [IMDS_V6, POD_IDENTITY_V6] {
+                link.route_v6(ip, SERVER_V6).await?;
+            }
+            Ok(())
+        })?;
+        self.client.steer_over_all_cpus(CLIENT_LINK)?;
+        self.server.steer_over_all_cpus(SERVER_LINK)
+    }
+}
+
+/// Runs rtnetlink requests in a namespace.
+fn configure<T: Send>(namespace: &Namespace, requests: impl AsyncFnOnce(Netlink) -> Result<T> + Send) -> Result<T> {
+    namespace.run(|| {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_io().build().context("build a tokio runtime")?;
+        runtime.block_on(async {
+            let (connection, handle, _) = rtnetlink::new_connection().context("open a netlink socket")?;
+            tokio::spawn(connection);
+            requests(Netlink { handle }).await
+        })
+    })
+}
+
+/// The few requests that a lab needs.
+struct Netlink {
+    handle: rtnetlink::Handle,
+}
+
+impl Netlink {
+    async fn veth(&self, here: &str, there: &str, namespace: i32) -> Result<()> {
+        // The peer is made in the other namespace from the start.
+        let peer = LinkUnspec::new_with_name(there).setns_by_fd(namespace).build();
+        let message = LinkVeth::new(here, there).set_info_data(InfoData::Veth(InfoVeth::Peer(peer))).build();
+        self.handle.link().add(message).execute().await.with_context(|| format!("add veth {here}"))
+    }
+
+    async fn up(&self, link: &str) -> Result<()> {
+        let message = LinkUnspec::new_with_name(link).up().build();
+        self.handle.link().set(message).execute().await.with_context(|| format!("set {link} up"))
+    }
+
+    async fn address(&self, link: &str, ip: IpAddr, prefix: u8) -> Result<()> {
+        let index = rustix::net::netdevice::name_to_index(
+            rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None)
+                .context("open a socket")?,
+            link,
+        )
+        .with_context(|| format!("find interface {link}"))?;
+        self.handle.address().add(index, ip, prefix).execute().await.with_context(|| format!("add {ip} to {link}"))
+    }
+
+    async fn route_v4(&self, to: Ipv4Addr, gateway: Ipv4Addr) -> Result<()> {
+        let route = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(to, 32).gateway(gateway).build();
+        self.handle.route().add(route).execute().await.with_context(|| format!("add a route to {to}"))
+    }
+
+    async fn route_v6(&self, to: Ipv6Addr, gateway: Ipv6Addr) -> Result<()> {
+        let route = RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(to, 128).gateway(gateway).build();
+        self.handle.route().add(route).execute().await.with_context(|| format!("add a route to {to}"))
+    }
+}
