@@ -211,7 +211,9 @@ impl Actor {
     pub fn stop_serving(&mut self) -> Result<Load> {
         let loads: Vec<Load> = self.ask(&Op::StopServing)?;
         let mut total = Load::default();
-        loads.into_iter().for_each(|load| total += load);
+        for load in loads {
+            total += load;
+        }
         Ok(total)
     }
 

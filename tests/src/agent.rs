@@ -1,1 +1,242 @@
-//! x
+//! The real binary, run against the machine's own kernel until its guard goes.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::metrics::{self, Metrics};
+use crate::rows::Rows;
+use crate::scale;
+
+/// Names the agent's program where it does not stand beside the test's.
+const PROGRAM: &str = "SEKISHO_BIN";
+/// Between two looks at something that must come.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// A running agent with a socket, a port and files of its own.
+#[derive(Debug)]
+pub struct Agent {
+    child: Child,
+    home: TempDir,
+    metrics: SocketAddr,
+    lines: Arc<Mutex<Vec<String>>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+/// What an agent left.
+#[derive(Debug)]
+pub struct Finished {
+    /// Its rows.
+    pub rows: Rows,
+    /// Its standard output.
+    pub stdout: String,
+    /// Its standard error.
+    pub stderr: String,
+    /// Where its configuration, its socket and its standard error were.
+    pub home: TempDir,
+}
+
+impl Agent {
+    /// Starts an agent with defaults and waits until it is ready.
+    pub fn start() -> Result<Self> {
+        Self::with(json!({}))
+    }
+
+    /// Starts an agent with configuration keys of the test's own and waits until it is ready.
+    pub fn with(configuration: Value) -> Result<Self> {
+        let home = tempfile::tempdir().context("make a directory")?;
+        let metrics = free_port()?;
+        let path = write_configuration(home.path(), metrics, configuration)?;
+        let program = program()?;
+        let stderr = File::create(home.path().join("stderr")).context("create a file for standard error")?;
+        let mut child = Command::new(&program)
+            .args(["run", "--standalone", "-o", "json", "--config"])
+            .arg(path)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(stderr)
+            .spawn()
+            .with_context(|| format!("start {}", program.display()))?;
+        let stdout = BufReader::new(child.stdout.take().context("the agent has no output")?);
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let collected = Arc::clone(&lines);
+        let reader = std::thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                collected.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+            }
+        });
+        let mut agent = Self { child, home, metrics, lines, reader: Some(reader) };
+        agent.wait_until_ready()?;
+        Ok(agent)
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Path of its socket.
+    pub fn socket(&self) -> PathBuf {
+        self.home.path().join("agent.sock")
+    }
+
+    /// Address of its HTTP endpoint.
+    pub fn http(&self) -> SocketAddr {
+        self.metrics
+    }
+
+    /// Scrapes it.
+    pub fn metrics(&self) -> Result<Metrics> {
+        Metrics::scrape(self.metrics)
+    }
+
+    /// The rows printed so far.
+    pub fn rows(&self) -> Result<Rows> {
+        Rows::parse(&self.lines.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Waits until the rows printed so far are as the test wants them.
+    pub fn wait_for(&mut self, what: &str, mut wanted: impl FnMut(&Rows) -> bool) -> Result<()> {
+        let deadline = Instant::now() + scale::deadline();
+        while !wanted(&self.rows()?) {
+            if let Some(status) = self.child.try_wait().context("look at the agent")? {
+                bail!("the agent ended with {status}: {}", self.stderr());
+            }
+            anyhow::ensure!(Instant::now() < deadline, "{what} did not come in {:?}", scale::deadline());
+            std::thread::sleep(LOOK);
+        }
+        Ok(())
+    }
+
+    /// Runs another command of the program against this agent.
+    pub fn command(&self, arguments: &[&str]) -> Result<Output> {
+        let program = program()?;
+        Command::new(&program)
+            .args(arguments)
+            .arg("--socket")
+            .arg(self.socket())
+            .stdin(Stdio::null())
+            .output()
+            .with_context(|| format!("run {} {arguments:?}", program.display()))
+    }
+
+    /// Ends it by SIGTERM, and gives what it left.
+    pub fn finish(mut self) -> Result<Finished> {
+        let pid = Pid::from_raw(self.child.id().cast_signed()).context("a pid of 0")?;
+        rustix::process::kill_process(pid, Signal::TERM).context("send SIGTERM to the agent")?;
+        let status = self.wait()?;
+        if let Some(reader) = self.reader.take()
+            && reader.join().is_err()
+        {
+            bail!("the reader of the agent's output panicked");
+        }
+        let stderr = self.stderr();
+        anyhow::ensure!(status.success(), "the agent ended with {status}: {stderr}");
+        let lines = std::mem::take(&mut *self.lines.lock().unwrap_or_else(PoisonError::into_inner));
+        let home = std::mem::replace(&mut self.home, tempfile::tempdir().context("make a directory")?);
+        Ok(Finished { rows: Rows::parse(&lines)?, stdout: lines.join("\n"), stderr, home })
+    }
+
+    fn wait(&mut self) -> Result<ExitStatus> {
+        let deadline = Instant::now() + scale::deadline();
+        loop {
+            if let Some(status) = self.child.try_wait().context("wait for the agent")? {
+                return Ok(status);
+            }
+            anyhow::ensure!(Instant::now() < deadline, "the agent did not end in {:?}", scale::deadline());
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    fn wait_until_ready(&mut self) -> Result<()> {
+        let deadline = Instant::now() + scale::deadline();
+        loop {
+            if metrics::get(self.metrics, "/readyz").is_ok_and(|(status, _)| status == 200) {
+                return Ok(());
+            }
+            if let Some(status) = self.child.try_wait().context("look at the agent")? {
+                bail!("the agent ended with {status} at its start: {}", self.stderr());
+            }
+            anyhow::ensure!(
+                Instant::now() < deadline,
+                "the agent was not ready in {:?}: {}",
+                scale::deadline(),
+                self.stderr()
+            );
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    fn stderr(&self) -> String {
+        fs::read_to_string(self.home.path().join("stderr")).unwrap_or_default()
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the agent's standard error:\n{}", self.stderr());
+        }
+        // Both fail only when it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Path of the agent's program.
+pub fn program() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os(PROGRAM) {
+        return Ok(path.into());
+    }
+    let test = std::env::current_exe().context("find the test's own program")?;
+    let beside = test.ancestors().skip(1).take(2).map(|directory| directory.join("sekisho"));
+    // target/debug/deps/TEST -> target/release/sekisho
+    let released = test.ancestors().nth(3).map(|target| target.join("release/sekisho"));
+    released
+        .into_iter()
+        .chain(beside)
+        .find(|path| path.exists())
+        .with_context(|| format!("no agent beside {}: run cargo xtask build, or set {PROGRAM}", test.display()))
+}
+
+/// Writes a configuration with a socket and a port of the test's own, and the test's keys over them.
+pub fn write_configuration(home: &Path, metrics: SocketAddr, configuration: Value) -> Result<PathBuf> {
+    let mut whole = json!({
+        "standalone": true,
+        "socket": home.join("agent.sock"),
+        "fold_seconds": 1,
+        "metrics": { "listen": metrics },
+    });
+    merge(&mut whole, configuration);
+    let path = home.join("config.yaml");
+    // JSON is YAML.
+    fs::write(&path, whole.to_string()).with_context(|| format!("write {}", path.display()))?;
+    Ok(path)
+}
+
+fn merge(into: &mut Value, from: Value) {
+    match (into, from) {
+        (Value::Object(into), Value::Object(from)) => {
+            for (key, value) in from {
+                merge(into.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (into, from) => *into = from,
+    }
+}
+
+/// A loopback port that nobody uses just now.
+pub fn free_port() -> Result<SocketAddr> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port")?;
+    listener.local_addr().context("find a free port")
+}

@@ -3,12 +3,14 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use rtnetlink::packet_route::link::{InfoData, InfoVeth};
 use rtnetlink::{LinkUnspec, LinkVeth, RouteMessageBuilder};
 
 use crate::netns::Namespace;
+use crate::scale;
 
 /// Address of the client's end of the veth.
 const CLIENT_V4: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
@@ -20,6 +22,9 @@ const SERVER_V6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 2);
 const SWALLOWED: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
 /// No route leads there.
 const NOWHERE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+
+/// Sysctl `net/ipv4/tcp_fastopen`: client and server, without cookies, for every listener.
+pub const FAST_OPEN: &str = "1543";
 
 /// EC2 instance metadata.
 pub const IMDS_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
@@ -54,15 +59,24 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// A network with its metadata addresses at the server's side.
+    /// A network with the metadata addresses at the server's side.
     pub fn new(wire: Wire) -> Result<Self> {
+        Self::build(wire, true)
+    }
+
+    /// Two namespaces where packets to the metadata addresses are dropped without a word, as by a network policy.
+    pub fn with_blocked_metadata() -> Result<Self> {
+        Self::build(Wire::Veth, false)
+    }
+
+    fn build(wire: Wire, metadata: bool) -> Result<Self> {
         let client = Arc::new(Namespace::new()?);
         let server = match wire {
             Wire::Loopback => Arc::clone(&client),
             Wire::Veth => Arc::new(Namespace::new()?),
         };
         let lab = Self { client, server, wire };
-        lab.configure()?;
+        lab.configure(metadata)?;
         Ok(lab)
     }
 
@@ -94,13 +108,29 @@ impl Lab {
         SocketAddr::from((NOWHERE, port))
     }
 
-    fn configure(&self) -> Result<()> {
+    /// Waits until every socket of the network is closed, the ones that still say goodbye included.
+    pub fn wait_until_closed(&self) -> Result<()> {
+        let deadline = Instant::now() + scale::deadline();
+        loop {
+            let open = self.client.open_sockets()? + self.server.open_sockets()?;
+            if open == 0 {
+                return Ok(());
+            }
+            anyhow::ensure!(Instant::now() < deadline, "{open} sockets are still open after {:?}", scale::deadline());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    fn configure(&self, metadata: bool) -> Result<()> {
         if self.wire == Wire::Veth {
             let peer = self.server.fd().as_raw_fd();
             configure(&self.client, async |link| link.veth(CLIENT_LINK, SERVER_LINK, peer).await)?;
         }
         configure(&self.server, async |link| {
             link.up("lo").await?;
+            if !metadata {
+                return Ok(());
+            }
             for ip in [IMDS_V4, POD_IDENTITY_V4] {
                 link.address("lo", ip.into(), 32).await?;
             }

@@ -20,9 +20,9 @@ pub mod rows;
 pub mod scale;
 
 pub use actor::Actor;
-
+pub use agent::Agent;
 pub use cgroup::Pod;
 pub use lab::{Lab, Wire};
-
+pub use metadata_server::MetadataServer;
 pub use protocol::Load;
-
+pub use rows::{Expected, Flow, Rows, Sum};

@@ -94,6 +94,25 @@ impl Namespace {
         })
     }
 
+    /// TCP and UDP sockets of the namespace that are not closed, listeners included and those in TIME-WAIT not.
+    pub fn open_sockets(&self) -> Result<u64> {
+        let text = self.run(|| {
+            let v4 = fs::read_to_string("/proc/thread-self/net/sockstat").context("read /proc/net/sockstat")?;
+            // Absent where the kernel has no IPv6.
+            Ok(v4 + &fs::read_to_string("/proc/thread-self/net/sockstat6").unwrap_or_default())
+        })?;
+        let mut open = 0;
+        for line in text.lines() {
+            let mut words = line.split_whitespace();
+            if let (Some("TCP:" | "TCP6:" | "UDP:" | "UDP6:"), Some("inuse"), Some(count)) =
+                (words.next(), words.next(), words.next())
+            {
+                open += count.parse::<u64>().with_context(|| format!("read sockstat line {line:?}"))?;
+            }
+        }
+        Ok(open)
+    }
+
     /// The kernel's counts of TCP connections in the namespace since it was made.
     pub fn tcp_counters(&self) -> Result<TcpCounters> {
         let text = self.run(|| fs::read_to_string("/proc/thread-self/net/snmp").context("read /proc/net/snmp"))?;

@@ -1,9 +1,13 @@
 //! The harness against itself and the kernel: what the client counted, what the server counted and what the kernel
 //! counted are the same. Without this no comparison with the agent's rows would mean anything.
 
-use anyhow::Result;
-use system_tests::protocol::{Load, Op};
-use system_tests::{Lab, Pod, Wire, scale};
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result};
+use system_tests::lab::{FAST_OPEN, IMDS_V4, IMDS_V6};
+use system_tests::metadata_server::{Behaviour, ROLE, ROLE_KEY};
+use system_tests::protocol::{Connected, Load, Moved, Op};
+use system_tests::{Lab, MetadataServer, Pod, Wire, bpf, scale};
 
 /// HTTP on either network: both ends and the kernel's TCP counters agree.
 fn http_counts_agree(wire: Wire) -> Result<()> {
@@ -87,5 +91,92 @@ fn packets_are_steered() -> Result<()> {
     for (namespace, interface) in [(&lab.client, "client0"), (&lab.server, "server0"), (&lab.server, "lo")] {
         assert_ne!(namespace.steering(interface)?, 0, "{interface}");
     }
+    Ok(())
+}
+
+#[test]
+fn the_metadata_server_tells_tokens_and_roles_apart() -> Result<()> {
+    let lab = Lab::new(Wire::Veth)?;
+    let services = MetadataServer::start(&lab.server, Behaviour { tokens_required: true, ..Behaviour::default() })?;
+    let pod = Pod::new()?;
+    let mut client = pod.actor(&lab.client)?;
+    let imds = SocketAddr::from((IMDS_V4, 80));
+
+    let without = client.exchange(imds, &["GET /latest/user-data HTTP/1.1\r\nConnection: close\r\n\r\n"])?;
+    let token = client.exchange(
+        SocketAddr::from((IMDS_V6, 80)),
+        &["PUT /latest/api/token HTTP/1.0\r\nX-aws-ec2-meta", "data-token-ttl-seconds: 60\r\n\r\n"],
+    )?;
+    let token = token.answer.split_once("\r\n\r\n").context("no token")?.1.to_owned();
+    let path = format!("/latest/meta-data/iam/security-credentials/{ROLE}");
+    let with =
+        client.exchange(imds, &[&format!("GET {path} HTTP/1.0\r\nX-aws-ec2-metadata-token: {token}\r\n\r\n")])?;
+
+    assert!(without.answer.starts_with("HTTP/1.1 401 "), "{without:?}");
+    assert!(with.answer.contains(ROLE_KEY) && with.answer.contains(services.canary()), "{with:?}");
+    let log = services.stop()?;
+    let seen: Vec<_> = log.iter().map(|r| (r.method.as_str(), r.path.as_str(), r.token, r.status)).collect();
+    assert_eq!(
+        seen,
+        [
+            ("GET", path.as_str(), true, Some(200)),
+            ("GET", "/latest/user-data", false, Some(401)),
+            ("PUT", "/latest/api/token", true, Some(200)),
+        ]
+    );
+    Ok(())
+}
+
+#[test]
+fn another_partys_program_refuses_connects() -> Result<()> {
+    let lab = Lab::new(Wire::Loopback)?;
+    let (web, caller) = (Pod::new()?, Pod::new()?);
+    let (mut server, mut client) = (web.actor(&lab.server)?, caller.actor(&lab.client)?);
+    let address = server.listen("listener", lab.server_v4(0))?;
+
+    let refusal = bpf::Refusal::attach(caller.directory())?;
+    assert_eq!(client.try_connect("one", address)?.errno, Some(libc::EPERM));
+    drop(refusal);
+    assert_eq!(client.try_connect("two", address)?.errno, None);
+    Ok(())
+}
+
+#[test]
+fn odd_ends_are_what_they_are_called() -> Result<()> {
+    let lab = Lab::new(Wire::Veth)?;
+    lab.server.sysctl("net/ipv4/tcp_fastopen", FAST_OPEN)?;
+    lab.client.sysctl("net/ipv4/tcp_fastopen", FAST_OPEN)?;
+    let (web, caller) = (Pod::new()?, Pod::new()?);
+    let (mut server, mut client) = (web.actor(&lab.server)?, caller.actor(&lab.client)?);
+    let address = server.listen("listener", lab.server_v4(0))?;
+
+    client.ask::<Connected>(&Op::FastOpen { socket: "fast".into(), address, bytes: 100 })?;
+    server.accept("listener", "fast")?;
+    assert_eq!(server.receive("fast", 100)?, 100);
+
+    client.connect("forked", address)?;
+    server.accept("listener", "forked")?;
+    let child: u32 = client.ask(&Op::ForkAndClose { socket: "forked".into(), bytes: 200 })?;
+    assert_ne!(child, client.pid());
+    assert_eq!(server.receive_to_end("forked")?, Moved { bytes: 200, errno: None });
+
+    client.connect("aborted", address)?;
+    server.accept("listener", "aborted")?;
+    client.abort("aborted")?;
+    assert_eq!(server.receive_to_end("aborted")?, Moved { bytes: 0, errno: Some(libc::ECONNRESET) });
+
+    client.connect("twice", address)?;
+    client.ask::<()>(&Op::Disconnect { socket: "twice".into() })?;
+    client.connect("twice", address)?;
+
+    client.connect("queued", address)?;
+    server.close("listener")?;
+    assert_eq!(client.receive_to_end("queued")?.errno, Some(libc::ECONNRESET));
+
+    let own = lab.client_v4(40_000);
+    assert_eq!(client.connect_from("self", own, own)?.errno, None);
+    assert_eq!(client.send("self", 10)?, client.receive("self", 10)?);
+
+    assert_eq!(lab.client.tcp_counters()?.active_opens, 7);
     Ok(())
 }

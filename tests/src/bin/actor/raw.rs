@@ -31,7 +31,7 @@ pub(crate) fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<i32> {
 /// Has the kernel cut what is sent into datagrams of `size` bytes; 0 switches it off.
 pub(crate) fn set_udp_segment(socket: BorrowedFd<'_>, size: u16) -> io::Result<()> {
     let value = i32::from(size);
-    let length = size_of_val(&value) as libc::socklen_t;
+    let length = libc::socklen_t::try_from(size_of_val(&value)).map_err(io::Error::other)?;
     // SAFETY: the value is an int and lives through the call.
     let result = unsafe {
         libc::setsockopt(socket.as_raw_fd(), libc::SOL_UDP, libc::UDP_SEGMENT, (&raw const value).cast(), length)

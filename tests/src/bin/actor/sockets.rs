@@ -97,11 +97,11 @@ impl Sockets {
     }
 
     pub(crate) fn receive(&mut self, name: &str, bytes: usize) -> Result<Moved> {
-        receive(self.get(name)?, bytes as u64)
+        Ok(receive(self.get(name)?, bytes as u64))
     }
 
     pub(crate) fn receive_to_end(&mut self, name: &str) -> Result<Moved> {
-        receive(self.get(name)?, u64::MAX)
+        Ok(receive(self.get(name)?, u64::MAX))
     }
 
     pub(crate) fn shutdown(&mut self, name: &str) -> Result<()> {
@@ -298,7 +298,7 @@ fn connect_within(socket: &OwnedFd, address: SocketAddr, ms: u32) -> Result<(), 
 }
 
 /// Receives up to `goal` bytes; fewer at end of file or error.
-fn receive(socket: &OwnedFd, goal: u64) -> Result<Moved> {
+fn receive(socket: &OwnedFd, goal: u64) -> Moved {
     let mut buffer = vec![0; CHUNK];
     let mut moved = 0;
     while moved < goal {
@@ -307,8 +307,8 @@ fn receive(socket: &OwnedFd, goal: u64) -> Result<Moved> {
             Ok(0) => break,
             Ok(length) => moved += length as u64,
             Err(Errno::INTR) => {}
-            Err(errno) => return Ok(Moved { bytes: moved, errno: Some(errno.raw_os_error()) }),
+            Err(errno) => return Moved { bytes: moved, errno: Some(errno.raw_os_error()) },
         }
     }
-    Ok(Moved { bytes: moved, errno: None })
+    Moved { bytes: moved, errno: None }
 }

@@ -1,0 +1,116 @@
+//! Maps and rings that are far too small: nobody's traffic suffers, totals stay exact, and the books balance.
+
+use std::net::SocketAddr;
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+use system_tests::lab::IMDS_V4;
+use system_tests::metadata_server::Behaviour;
+use system_tests::metrics::Metrics;
+use system_tests::protocol::Op;
+use system_tests::{Agent, Lab, Load, MetadataServer, Pod, Sum, Wire, scale};
+
+/// Where a record may end.
+const FATES: [&str; 9] =
+    ["stored", "aggregated", "merged", "sampled", "suppressed", "lost_ring", "lost_decode", "lost_queue", "lost_store"];
+
+/// Records of a kind with a fate.
+fn records(metrics: &Metrics, kind: &str, fate: &str) -> f64 {
+    metrics.sum("sekisho_records_total", &[("kind", kind), ("fate", fate)])
+}
+
+#[test]
+fn a_ring_too_small_merges_and_loses_nothing() -> Result<()> {
+    let connections = scale::count("HTTP connections", 5_000, 1_000);
+    let lab = Lab::new(Wire::Veth)?;
+    let (web, caller) = (Pod::new()?, Pod::new()?);
+    let agent = Agent::with(json!({ "kernel": { "bulk_ring_bytes": 4096 } }))?;
+    let (mut server, mut client) = (web.actor(&lab.server)?, caller.actor(&lab.client)?);
+
+    let address = server.serve_http(lab.server_v4(0))?;
+    let load = client.load_http(address, connections, 16)?;
+    assert_eq!(server.stop_serving()?, load.mirrored());
+    lab.wait_until_closed()?;
+    let books = agent.command(&["doctor", "--books", "-o", "json"])?;
+    let metrics = agent.metrics()?;
+    let rows = agent.finish()?.rows;
+
+    let outbound = rows.sum(&caller, "outbound", "tcp", "established");
+    let inbound = rows.sum(&web, "inbound", "tcp", "established");
+    assert_eq!(outbound, load.into(), "{}", rows.show(&caller));
+    assert_eq!(inbound, load.mirrored().into(), "{}", rows.show(&web));
+    let merged = Sum::over(rows.flows_of(&caller).filter(|flow| flow.merged)).connections;
+    ensure!(merged > 0, "the ring was never full: the test proves nothing{}", rows.show(&caller));
+    for lost in FATES.iter().filter(|fate| fate.starts_with("lost")) {
+        ensure!(records(&metrics, "tcp_end", lost) == 0.0, "{lost}: {}", metrics.text);
+    }
+    ensure!(books.status.success(), "the books do not balance: {}", String::from_utf8_lossy(&books.stdout));
+    Ok(())
+}
+
+#[test]
+fn traffic_passes_with_every_map_and_ring_full() -> Result<()> {
+    let connections = scale::count("HTTP connections", 2_000, 500);
+    let lab = Lab::new(Wire::Veth)?;
+    let services = MetadataServer::start(&lab.server, Behaviour::default())?;
+    let (web, caller) = (Pod::new()?, Pod::new()?);
+    let agent = Agent::with(json!({ "kernel": {
+        "metadata_ring_bytes": 4096, "lifecycle_ring_bytes": 4096, "bulk_ring_bytes": 4096, "max_sockets": 16,
+    }}))?;
+    let (mut server, mut client) = (web.actor(&lab.server)?, caller.actor(&lab.client)?);
+
+    let held: SocketAddr = server.ask(&Op::ServeHolding { address: lab.server_v4(0) })?;
+    let kept: Load = client.ask(&Op::OpenMany { server: held, connections: 100 })?;
+    let address = server.serve_http(lab.server_v4(0))?;
+    let load = client.load_http(address, connections, 16)?;
+    let peers: Vec<SocketAddr> = server.ask(&Op::ServeUdp { address: lab.server_v4(0), sockets: 10 })?;
+    let udp: Load =
+        client.ask(&Op::LoadUdp { peers, sockets: connections, rounds: 2, interleaved: true, connected: false })?;
+    let imds = SocketAddr::from((IMDS_V4, 80));
+    let payload = "GET /latest/meta-data/instance-id HTTP/1.0\r\n\r\n".to_owned();
+    let answered: u64 = client.ask(&Op::ExchangeMany { server: imds, payload, times: 200 })?;
+    client.ask::<()>(&Op::CloseMany)?;
+
+    // Not one connect, datagram or answer failed.
+    let mut all = kept.mirrored();
+    all += load.mirrored();
+    all += udp.mirrored();
+    assert_eq!(server.stop_serving()?, all);
+    assert_eq!(answered, 200);
+    assert_eq!(services.stop()?.len(), 200);
+    agent.finish()?;
+    Ok(())
+}
+
+#[test]
+fn a_flood_costs_nobody_else_a_metadata_record() -> Result<()> {
+    let flood = scale::count("requests of the flood", 20_000, 2_000);
+    let lab = Lab::new(Wire::Veth)?;
+    let services = MetadataServer::start(&lab.server, Behaviour::default())?;
+    let (noisy, quiet) = (Pod::new()?, Pod::new()?);
+    let agent = Agent::with(json!({ "kernel": { "metadata_ring_bytes": 65536 } }))?;
+    let (mut flooder, mut client) = (noisy.actor(&lab.client)?, quiet.actor(&lab.client)?);
+    let imds = SocketAddr::from((IMDS_V4, 80));
+
+    let payload = "GET /latest/user-data HTTP/1.0\r\n\r\n".to_owned();
+    flooder.tell(&Op::ExchangeMany { server: imds, payload, times: u32::try_from(flood)? })?;
+    let mut asked = 0;
+    for _ in 0..100 {
+        let answer = client.exchange(imds, &["GET /latest/meta-data/instance-id HTTP/1.0\r\n\r\n"])?;
+        ensure!(answer.answer.contains("i-0123456789abcdef0"), "the service answered {answer:?}");
+        asked += 1;
+    }
+    assert_eq!(flooder.answer::<u64>()?, flood as u64);
+    assert_eq!(services.stop()?.len(), flood + asked);
+    let metrics = agent.metrics()?;
+    let rows = agent.finish()?.rows;
+
+    let seen = rows.metadata_of(&quiet).filter(|row| row.status == Some(200) && row.outcome == "ok").count();
+    assert_eq!(seen, asked);
+    let told = rows.metadata_of(&noisy).count();
+    let suppressed: f64 = ["metadata_segment", "metadata_end"].iter().map(|k| records(&metrics, k, "suppressed")).sum();
+    ensure!(told >= flood || suppressed > 0.0, "{told} of {flood} told, and none suppressed");
+    let lost: f64 = ["metadata_segment", "metadata_end"].iter().map(|k| records(&metrics, k, "lost_ring")).sum();
+    ensure!(lost == 0.0, "{lost} metadata records found the ring full");
+    Ok(())
+}
