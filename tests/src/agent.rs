@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -31,6 +31,13 @@ pub struct Agent {
     metrics: SocketAddr,
     lines: Arc<Mutex<Vec<String>>>,
     reader: Option<JoinHandle<()>>,
+}
+
+/// A running `sekisho observe --follow`, ended with its guard.
+#[derive(Debug)]
+pub struct Observer {
+    child: Child,
+    lines: Arc<Mutex<Vec<String>>>,
 }
 
 /// What an agent left.
@@ -67,14 +74,7 @@ impl Agent {
             .stderr(stderr)
             .spawn()
             .with_context(|| format!("start {}", program.display()))?;
-        let stdout = BufReader::new(child.stdout.take().context("the agent has no output")?);
-        let lines = Arc::new(Mutex::new(Vec::new()));
-        let collected = Arc::clone(&lines);
-        let reader = std::thread::spawn(move || {
-            for line in stdout.lines().map_while(Result::ok) {
-                collected.lock().unwrap_or_else(PoisonError::into_inner).push(line);
-            }
-        });
+        let (lines, reader) = collect(child.stdout.take().context("the agent has no output")?);
         let mut agent = Self { child, home, metrics, lines, reader: Some(reader) };
         agent.wait_until_ready()?;
         Ok(agent)
@@ -128,6 +128,21 @@ impl Agent {
             .stdin(Stdio::null())
             .output()
             .with_context(|| format!("run {} {arguments:?}", program.display()))
+    }
+
+    /// Follows the agent over its socket.
+    pub fn observe(&self, arguments: &[&str]) -> Result<Observer> {
+        let mut child = Command::new(program()?)
+            .args(["observe", "--follow", "-o", "json"])
+            .args(arguments)
+            .arg("--socket")
+            .arg(self.socket())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("start an observer")?;
+        let (lines, _) = collect(child.stdout.take().context("the observer has no output")?);
+        Ok(Observer { child, lines })
     }
 
     /// Ends it by SIGTERM, and gives what it left.
@@ -191,6 +206,63 @@ impl Drop for Agent {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+impl Observer {
+    /// The lines printed so far.
+    pub fn lines(&self) -> Vec<String> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until the lines printed so far are as the test wants them.
+    pub fn wait_for(&self, what: &str, mut wanted: impl FnMut(&[String]) -> bool) -> Result<()> {
+        let deadline = Instant::now() + scale::deadline();
+        while !wanted(&self.lines()) {
+            anyhow::ensure!(Instant::now() < deadline, "{what} did not come in {:?}", scale::deadline());
+            std::thread::sleep(LOOK);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Observer {
+    fn drop(&mut self) {
+        // Both fail only when it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Finished {
+    /// The outputs in which a secret stands; must be none.
+    pub fn leaks(&self, secret: &str) -> Result<Vec<String>> {
+        let mut leaks = Vec::new();
+        for (name, text) in [("stdout", &self.stdout), ("stderr", &self.stderr)] {
+            if text.contains(secret) {
+                leaks.push(name.to_owned());
+            }
+        }
+        for entry in fs::read_dir(self.home.path()).context("list the agent's files")? {
+            let path = entry.context("list the agent's files")?.path();
+            let bytes = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+            if bytes.windows(secret.len()).any(|window| window == secret.as_bytes()) {
+                leaks.push(path.display().to_string());
+            }
+        }
+        Ok(leaks)
+    }
+}
+
+/// Collects the lines of an output as they come.
+fn collect(output: ChildStdout) -> (Arc<Mutex<Vec<String>>>, JoinHandle<()>) {
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let collected = Arc::clone(&lines);
+    let reader = std::thread::spawn(move || {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            collected.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+        }
+    });
+    (lines, reader)
 }
 
 /// Path of the agent's program.
