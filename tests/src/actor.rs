@@ -26,11 +26,8 @@ impl Actor {
     /// Starts an actor in a control group and a network namespace.
     pub(crate) fn start(cgroup: &Path, namespace: &Namespace) -> Result<Self> {
         let program = program()?;
-        // As a container runtime does it: the process joins its group and namespace, and then becomes the program.
-        let mut child = Command::new(&program)
-            .arg("enter")
-            .arg(cgroup)
-            .arg(namespace.path())
+        let mut child = command(cgroup, namespace, &program)?
+            .arg("serve")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -222,6 +219,14 @@ impl Actor {
         anyhow::ensure!(moved.errno.is_none() && moved.bytes == goal as u64, "{op:?} came to {moved:?}");
         Ok(moved.bytes)
     }
+}
+
+/// A program to be run in a control group and a network namespace, as a container runtime does it: the process joins
+/// both, and then becomes the program.
+pub(crate) fn command(cgroup: &Path, namespace: &Namespace, program: &Path) -> Result<Command> {
+    let mut command = Command::new(self::program()?);
+    command.arg("enter").arg(cgroup).arg(namespace.path()).arg(program);
+    Ok(command)
 }
 
 /// Path of the actor's program.

@@ -6,6 +6,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -55,6 +56,11 @@ impl Pod {
     /// Starts an actor in this container and a network namespace.
     pub fn actor(&self, namespace: &Namespace) -> Result<Actor> {
         Actor::start(&self.directory, namespace)
+    }
+
+    /// A program to be run in this container and a network namespace.
+    pub fn command(&self, namespace: &Namespace, program: &Path) -> Result<Command> {
+        crate::actor::command(&self.directory, namespace, program)
     }
 
     /// The container's directory.

@@ -10,6 +10,7 @@ pub mod actor;
 pub mod agent;
 pub mod bpf;
 pub mod cgroup;
+pub mod exchanges;
 pub mod http;
 pub mod lab;
 pub mod metadata_server;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
 use system_tests::agent::{Agent, Finished, Observer};
+use system_tests::exchanges::{self, Row};
 use system_tests::lab::{IMDS_V4, IMDS_V6, POD_IDENTITY_V4, POD_IDENTITY_V6};
 use system_tests::metadata_server::{Behaviour, IDENTITY_KEY, Manner, POD_KEY, ROLE, ROLE_KEY};
 use system_tests::protocol::Exchanged;
@@ -28,18 +29,6 @@ struct Seen {
     client: u32,
     requests: usize,
     finished: Finished,
-}
-
-/// What a row must say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Row<'a> {
-    service: &'a str,
-    version: &'a str,
-    method: Option<&'a str>,
-    category: Option<&'a str>,
-    key: Option<&'a str>,
-    status: Option<u16>,
-    outcome: &'a str,
 }
 
 impl Scene {
@@ -93,18 +82,7 @@ impl Seen {
 
     /// The rows are these, in any order, and every one has its owner.
     fn check(&self, expected: &[Row<'_>]) -> Result<()> {
-        let mut expected = expected.to_vec();
-        expected.sort();
-        let mut seen: Vec<Row<'_>> = self.rows().into_iter().map(Row::of).collect();
-        seen.sort();
-        let missing: Vec<_> = difference(&expected, &seen);
-        let surplus: Vec<_> = difference(&seen, &expected);
-        ensure!(
-            missing.is_empty() && surplus.is_empty(),
-            "{} rows instead of {}; missing: {missing:#?}; surplus: {surplus:#?}",
-            seen.len(),
-            expected.len()
-        );
+        exchanges::compare(expected, self.rows().into_iter().map(Row::of))?;
         for row in self.rows() {
             ensure!(row.who.container == self.pod.container, "wrong container: {row:?}");
             let process = row.who.process.as_ref().with_context(|| format!("no process: {row:?}"))?;
@@ -115,57 +93,6 @@ impl Seen {
         }
         Ok(())
     }
-}
-
-impl<'a> Row<'a> {
-    fn of(row: &'a Metadata) -> Self {
-        Self {
-            service: &row.service,
-            version: &row.version,
-            method: row.method.as_deref(),
-            category: row.category.as_deref(),
-            key: row.access_key_id.as_deref(),
-            status: row.status,
-            outcome: &row.outcome,
-        }
-    }
-
-    fn imds(version: &'a str, method: &'a str, category: &'a str) -> Self {
-        Self {
-            service: "imds",
-            version,
-            method: Some(method),
-            category: Some(category),
-            key: None,
-            status: Some(200),
-            outcome: "ok",
-        }
-    }
-
-    fn failed(self, status: u16, outcome: &'a str) -> Self {
-        Self { status: Some(status), outcome, ..self }
-    }
-
-    /// Nothing of a request or an answer was seen.
-    fn unseen(outcome: &'a str) -> Self {
-        Self { service: "imds", version: "none", method: None, category: None, key: None, status: None, outcome }
-    }
-}
-
-/// What stands in `these` more often than in `those`; both sorted.
-fn difference<'a>(these: &[Row<'a>], those: &[Row<'a>]) -> Vec<Row<'a>> {
-    let mut rest = those.to_vec();
-    these
-        .iter()
-        .filter(|row| match rest.iter().position(|other| other == *row) {
-            Some(at) => {
-                rest.swap_remove(at);
-                false
-            }
-            None => true,
-        })
-        .copied()
-        .collect()
 }
 
 fn imds() -> SocketAddr {

@@ -1,6 +1,6 @@
 //! A process of a test: joins a control group and a network namespace, and then does what it is told, line by line.
 //!
-//! `actor enter CGROUP NETNS` joins both and becomes `actor serve`, which obeys [`system_tests::protocol`];
+//! `actor enter CGROUP NETNS PROGRAM…` joins both and becomes the program; `actor serve` obeys [`system_tests::protocol`];
 //! `actor once ADDRESS` makes one connection and ends.
 
 mod hold;
@@ -25,20 +25,19 @@ fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
-        ["enter", cgroup, namespace] => enter(cgroup, namespace),
+        ["enter", cgroup, namespace, program, ref arguments @ ..] => enter(cgroup, namespace, program, arguments),
         ["serve"] => obey(),
         ["once", address] => one_shot::run(address.parse().context("parse an address")?),
-        _ => bail!("usage: actor enter CGROUP NETNS | serve | once ADDRESS"),
+        _ => bail!("usage: actor enter CGROUP NETNS PROGRAM… | serve | once ADDRESS"),
     }
 }
 
-fn enter(cgroup: &str, namespace: &str) -> Result<()> {
+fn enter(cgroup: &str, namespace: &str, program: &str, arguments: &[&str]) -> Result<()> {
     std::fs::write(format!("{cgroup}/cgroup.procs"), "0").with_context(|| format!("join cgroup {cgroup}"))?;
     let namespace = File::open(namespace).with_context(|| format!("open {namespace}"))?;
     rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
         .context("enter a network namespace")?;
-    let program = std::env::current_exe().context("find this program")?;
-    Err(Command::new(program).arg("serve").exec()).context("become the actor")
+    Err(Command::new(program).args(arguments).exec()).with_context(|| format!("become {program}"))
 }
 
 /// Everything that an actor holds.
