@@ -1,5 +1,7 @@
 //! What metadata rows must say, written down by a test or taken from the server's log, compared as a multiset.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Result, ensure};
 
 use crate::lab::{IMDS_V4, IMDS_V6};
@@ -93,14 +95,22 @@ impl<'a> Row<'a> {
 
 /// The rows are exactly these, in any order.
 pub fn compare<'a>(expected: &[Row<'a>], rows: impl Iterator<Item = Row<'a>>) -> Result<()> {
-    let rows: Vec<_> = rows.collect();
-    let (missing, surplus) = (difference(expected, &rows), difference(&rows, expected));
-    ensure!(
-        missing.is_empty() && surplus.is_empty(),
-        "{} rows instead of {}; missing: {missing:#?}; surplus: {surplus:#?}",
-        rows.len(),
-        expected.len()
-    );
+    // How often each row is expected, less how often it was seen.
+    let mut balance: BTreeMap<Row<'a>, i64> = BTreeMap::new();
+    for row in expected {
+        *balance.entry(*row).or_default() += 1;
+    }
+    let mut seen = 0;
+    for row in rows {
+        *balance.entry(row).or_default() -= 1;
+        seen += 1;
+    }
+    balance.retain(|_, difference| *difference != 0);
+    let text = balance.iter().fold(String::new(), |text, (row, difference)| match difference {
+        1.. => format!("{text}\n  {difference} missing: {row:?}"),
+        _ => format!("{text}\n  {} too many: {row:?}", -difference),
+    });
+    ensure!(balance.is_empty(), "{seen} rows instead of {}:{text}", expected.len());
     Ok(())
 }
 
@@ -119,20 +129,6 @@ fn class(imds: bool, path: &str) -> (&'static str, Option<&'static str>) {
         other if other.starts_with("dynamic/instance-identity/") => ("identity_document", None),
         _ => ("metadata", None),
     }
-}
-
-/// What stands in `these` more often than in `those`.
-fn difference<'a>(these: &[Row<'a>], those: &[Row<'a>]) -> Vec<Row<'a>> {
-    let mut rest = those.to_vec();
-    let mut more = these.to_vec();
-    more.retain(|row| match rest.iter().position(|other| other == row) {
-        Some(at) => {
-            rest.swap_remove(at);
-            false
-        }
-        None => true,
-    });
-    more
 }
 
 #[cfg(test)]
