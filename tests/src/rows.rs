@@ -67,8 +67,8 @@ pub struct Flow {
     pub who: Who,
     /// `outbound`, `inbound` or `unknown`.
     pub direction: String,
-    /// `tcp` or `udp`.
-    pub protocol: String,
+    /// `tcp` or `udp`; absent in rows of kernel totals.
+    pub protocol: Option<String>,
     /// This end.
     pub local: Local,
     /// The other end.
@@ -101,7 +101,7 @@ pub struct Flow {
 #[derive(Clone, Debug, Deserialize)]
 pub struct Local {
     /// Address.
-    pub ip: String,
+    pub ip: Option<String>,
 }
 
 /// The other end.
@@ -214,7 +214,7 @@ impl Rows {
     pub fn sum(&self, pod: &Pod, direction: &str, protocol: &str, outcome: &str) -> Sum {
         Sum::over(self.flows_of(pod).filter(|flow| {
             flow.direction == direction
-                && flow.protocol == protocol
+                && flow.protocol.as_deref() == Some(protocol)
                 && flow.outcome.as_deref().is_none_or(|ended| ended == outcome)
         }))
     }
@@ -245,9 +245,9 @@ impl fmt::Display for Flow {
             f,
             "{} {} {} {} -> {} port {:?}: {} ended, {} open, {} sent, {} received, {} processes, {by}{}{}",
             self.direction,
-            self.protocol,
+            self.protocol.as_deref().unwrap_or("?"),
             outcome,
-            self.local.ip,
+            self.local.ip.as_deref().unwrap_or("?"),
             self.peer.ip.as_deref().unwrap_or("?"),
             self.service_port,
             self.connections,
@@ -288,7 +288,7 @@ impl Expected<'_> {
         let shown = || format!("expected {self:?}\nrows of pod {}:{}", self.pod.uid, rows.show(self.pod));
         let mine: Vec<&Flow> = rows
             .flows_of(self.pod)
-            .filter(|flow| flow.direction == self.direction && flow.protocol == self.protocol)
+            .filter(|flow| flow.direction == self.direction && flow.protocol.as_deref() == Some(self.protocol))
             .collect();
         let sum = Sum::over(mine.iter().copied());
         ensure!(sum == self.sum, "sums differ: {sum:?} instead of {:?}\n{}", self.sum, shown());
