@@ -1,5 +1,6 @@
 //! The real binary, run against the machine's own kernel until its guard goes.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -31,6 +33,27 @@ pub struct Agent {
     metrics: SocketAddr,
     lines: Arc<Mutex<Vec<String>>>,
     reader: Option<JoinHandle<()>>,
+}
+
+/// `sekisho doctor --books -o json`.
+#[derive(Debug, Deserialize)]
+pub struct Books {
+    /// Whether the agent itself says that they balance.
+    pub balanced: bool,
+    books: Vec<Book>,
+}
+
+/// What became of the records of one kind.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Book {
+    /// Kind of records.
+    pub kind: String,
+    /// Records that the probes had.
+    pub seen: u64,
+    /// On their way.
+    pub pending: u64,
+    /// Where they ended.
+    pub fates: BTreeMap<String, u64>,
 }
 
 /// A running `sekisho observe --follow`, ended with its guard.
@@ -130,6 +153,23 @@ impl Agent {
             .with_context(|| format!("run {} {arguments:?}", program.display()))
     }
 
+    /// What became of every record, by `sekisho doctor --books`, once nothing is pending and at least so many records of
+    /// a kind were seen: the agent reads the kernel's counters about once a second.
+    pub fn books_with(&self, kind: &str, seen: u64) -> Result<Books> {
+        let deadline = Instant::now() + scale::deadline();
+        loop {
+            let output = self.command(&["doctor", "--books", "-o", "json"])?;
+            let books: Books = serde_json::from_slice(&output.stdout)
+                .with_context(|| format!("books: {}", String::from_utf8_lossy(&output.stderr)))?;
+            anyhow::ensure!(books.balanced == output.status.success(), "exit {} with {books:?}", output.status);
+            if books.of(kind)?.seen >= seen && books.books.iter().all(|book| book.pending == 0) {
+                return Ok(books);
+            }
+            anyhow::ensure!(Instant::now() < deadline, "not {seen} {kind} records, or some are pending: {books:?}");
+            std::thread::sleep(LOOK);
+        }
+    }
+
     /// Follows the agent over its socket.
     pub fn observe(&self, arguments: &[&str]) -> Result<Observer> {
         let mut child = Command::new(program()?)
@@ -205,6 +245,35 @@ impl Drop for Agent {
         // Both fail only when it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+impl Books {
+    /// The book of a kind.
+    pub fn of(&self, kind: &str) -> Result<&Book> {
+        self.books.iter().find(|book| book.kind == kind).with_context(|| format!("no book of {kind}: {self:?}"))
+    }
+
+    /// Every record seen has one fate, in every book.
+    pub fn check(&self) -> Result<()> {
+        for book in &self.books {
+            let fates: u64 = book.fates.values().sum();
+            anyhow::ensure!(book.seen == fates + book.pending, "does not add up: {book:?}");
+        }
+        anyhow::ensure!(self.balanced, "the agent says that its books do not balance: {self:?}");
+        Ok(())
+    }
+}
+
+impl Book {
+    /// Records with a fate; 0 for a fate that is not listed would hide a misspelling, so that is an error.
+    pub fn fate(&self, fate: &str) -> Result<u64> {
+        self.fates.get(fate).copied().with_context(|| format!("no fate {fate} in {self:?}"))
+    }
+
+    /// Records lost, at any stage.
+    pub fn lost(&self) -> u64 {
+        self.fates.iter().filter(|(fate, _)| fate.starts_with("lost")).map(|(_, records)| records).sum()
     }
 }
 

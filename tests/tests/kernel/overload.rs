@@ -1,23 +1,14 @@
 //! Maps and rings that are far too small: nobody's traffic suffers, totals stay exact, and the books balance.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use serde_json::json;
 use system_tests::lab::IMDS_V4;
 use system_tests::metadata_server::Behaviour;
-use system_tests::metrics::Metrics;
 use system_tests::protocol::Op;
 use system_tests::{Agent, Flow, Lab, Load, MetadataServer, Pod, Sum, Wire, scale};
-
-/// Where a record may end.
-const FATES: [&str; 9] =
-    ["stored", "aggregated", "merged", "sampled", "suppressed", "lost_ring", "lost_decode", "lost_queue", "lost_store"];
-
-/// Records of a kind with a fate.
-fn records(metrics: &Metrics, kind: &str, fate: &str) -> f64 {
-    metrics.sum("sekisho_records_total", &[("kind", kind), ("fate", fate)])
-}
 
 #[test]
 fn a_ring_too_small_merges_and_loses_nothing() -> Result<()> {
@@ -31,8 +22,7 @@ fn a_ring_too_small_merges_and_loses_nothing() -> Result<()> {
     let load = client.load_http(address, connections, 16)?;
     assert_eq!(server.stop_serving()?, load.mirrored());
     lab.wait_until_closed()?;
-    let books = agent.command(&["doctor", "--books", "-o", "json"])?;
-    let metrics = agent.metrics()?;
+    let books = agent.books_with("tcp", 2 * load.connections)?;
     let rows = agent.finish()?.rows;
 
     // The bytes of kernel totals stand in rows of their own, without direction.
@@ -44,11 +34,9 @@ fn a_ring_too_small_merges_and_loses_nothing() -> Result<()> {
     }
     let merged = Sum::over(rows.flows_of(&caller).filter(|flow| flow.merged)).connections;
     ensure!(merged > 0, "the ring was never full: the test proves nothing{}", rows.show(&caller));
-    for lost in FATES.iter().filter(|fate| fate.starts_with("lost")) {
-        ensure!(records(&metrics, "tcp_end", lost) == 0.0, "{lost}: {}", metrics.text);
-    }
-    ensure!(books.status.success(), "the books do not balance: {}", String::from_utf8_lossy(&books.stdout));
-    Ok(())
+    let tcp = books.of("tcp")?;
+    ensure!(tcp.fate("merged")? > 0 && tcp.lost() == 0, "{tcp:?}");
+    books.check()
 }
 
 #[test]
@@ -91,29 +79,32 @@ fn a_flood_costs_nobody_else_a_metadata_record() -> Result<()> {
     let lab = Lab::new(Wire::Veth)?;
     let services = MetadataServer::start(&lab.server, Behaviour::default())?;
     let (noisy, quiet) = (Pod::new()?, Pod::new()?);
-    let agent = Agent::with(json!({ "kernel": { "metadata_ring_bytes": 65536 } }))?;
+    let agent = Agent::start()?;
     let (mut flooder, mut client) = (noisy.actor(&lab.client)?, quiet.actor(&lab.client)?);
     let imds = SocketAddr::from((IMDS_V4, 80));
 
+    // Every answer has 64 KiB.
     let payload = "GET /latest/user-data HTTP/1.0\r\n\r\n".to_owned();
     flooder.tell(&Op::ExchangeMany { server: imds, payload, times: u32::try_from(flood)? })?;
-    let mut asked = 0;
-    for _ in 0..100 {
+    let asked = 50;
+    for _ in 0..asked {
         let answer = client.exchange(imds, &["GET /latest/meta-data/instance-id HTTP/1.0\r\n\r\n"])?;
         ensure!(answer.answer.contains("i-0123456789abcdef0"), "the service answered {answer:?}");
-        asked += 1;
+        // Within any pod's guaranteed share.
+        std::thread::sleep(Duration::from_millis(40));
     }
     assert_eq!(flooder.answer::<u64>()?, flood as u64);
     assert_eq!(services.stop()?.len(), flood + asked);
-    let metrics = agent.metrics()?;
+    // Every request has its end at least.
+    let books = agent.books_with("metadata", (flood + asked) as u64)?;
     let rows = agent.finish()?.rows;
 
     let seen = rows.metadata_of(&quiet).filter(|row| row.status == Some(200) && row.outcome == "ok").count();
-    assert_eq!(seen, asked);
+    assert_eq!((seen, rows.metadata_of(&quiet).count()), (asked, asked));
     let told = rows.metadata_of(&noisy).count();
-    let suppressed: f64 = ["metadata_segment", "metadata_end"].iter().map(|k| records(&metrics, k, "suppressed")).sum();
-    ensure!(told >= flood || suppressed > 0.0, "{told} of {flood} told, and none suppressed");
-    let lost: f64 = ["metadata_segment", "metadata_end"].iter().map(|k| records(&metrics, k, "lost_ring")).sum();
-    ensure!(lost == 0.0, "{lost} metadata records found the ring full");
-    Ok(())
+    let metadata = books.of("metadata")?;
+    println!("{told} of {flood} requests of the flood are told; {metadata:?}");
+    ensure!(told >= flood || metadata.fate("suppressed")? > 0, "the rest of the flood is nowhere: {metadata:?}");
+    ensure!(metadata.lost() == 0, "the ring was full: {metadata:?}");
+    books.check()
 }
