@@ -75,7 +75,7 @@ fn connections_are_counted_by_workload_and_outcome() -> Result<()> {
     let counted: f64 = scrape
         .samples("sekisho_connections_total")
         .filter(|sample| sample.labels["direction"] == "outbound" && sample.labels["outcome"] == "established")
-        .filter(|sample| sample.labels["workload"].contains(&caller.container[..12]))
+        .filter(|sample| sample.labels["workload"].contains(&caller.uid))
         .map(|sample| sample.value)
         .sum();
     ensure!((counted - 50.0).abs() < f64::EPSILON, "{counted} connections: {}", scrape.text);
