@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use rtnetlink::packet_route::address::AddressHeaderFlags;
 use rtnetlink::packet_route::link::{InfoData, InfoVeth};
 use rtnetlink::{LinkUnspec, LinkVeth, RouteMessageBuilder};
 
@@ -204,7 +205,10 @@ impl Netlink {
             link,
         )
         .with_context(|| format!("find interface {link}"))?;
-        self.handle.address().add(index, ip, prefix).execute().await.with_context(|| format!("add {ip} to {link}"))
+        let mut request = self.handle.address().add(index, ip, prefix);
+        // IPv6 addresses are usable at once, not only after the search for duplicates.
+        request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+        request.execute().await.with_context(|| format!("add {ip} to {link}"))
     }
 
     async fn route_v4(&self, to: Ipv4Addr, gateway: Ipv4Addr) -> Result<()> {

@@ -34,9 +34,7 @@ impl Namespace {
             Ok(OwnedFd::from(File::open("/proc/thread-self/ns/net").context("open /proc/thread-self/ns/net")?))
         })?;
         let namespace = Self { fd };
-        // IPv6 addresses are usable at once, and nothing is forwarded.
-        namespace.sysctl("net/ipv6/conf/default/accept_dad", "0")?;
-        namespace.sysctl("net/ipv6/conf/all/accept_dad", "0")?;
+        // A new namespace has the setting of the first one.
         namespace.sysctl("net/ipv4/ip_forward", "0")?;
         Ok(namespace)
     }

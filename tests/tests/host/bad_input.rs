@@ -85,9 +85,9 @@ fn a_missing_capability_is_named() -> Result<()> {
 fn a_port_in_use() -> Result<()> {
     let home = tempfile::tempdir()?;
     let taken = TcpListener::bind("127.0.0.1:0")?;
-    let address = taken.local_addr()?.to_string();
+    let address = taken.local_addr()?;
     let configuration = configuration(home.path(), json!({ "metrics": { "listen": address } }))?;
-    refuses(&run(&configuration)?.output()?, &[&address])
+    refuses(&run(&configuration)?.output()?, &[&address.port().to_string(), "metrics.listen"])
 }
 
 #[test]
