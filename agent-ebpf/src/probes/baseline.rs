@@ -17,6 +17,8 @@ const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
 const IPPROTO_TCP: u16 = 6;
 const IPPROTO_UDP: u16 = 17;
+const SOCK_STREAM: u16 = 1;
+const SOCK_DGRAM: u16 = 2;
 
 /// `bpf_iter__task_file { meta, task, fd, file }`.
 #[unsafe(no_mangle)]
@@ -43,9 +45,10 @@ fn try_baseline(ctx: *mut core::ffi::c_void) -> Option<()> {
     if family != AF_INET && family != AF_INET6 {
         return None;
     }
-    match read::<u16>(sk, offset!(sk_protocol)) {
-        IPPROTO_TCP => tcp_socket(sk, task),
-        IPPROTO_UDP => udp_socket(sk, task),
+    // Raw sockets of these protocols are neither.
+    match (read::<u16>(sk, offset!(sk_protocol)), read::<u16>(sk, offset!(sk_type))) {
+        (IPPROTO_TCP, SOCK_STREAM) => tcp_socket(sk, task),
+        (IPPROTO_UDP, SOCK_DGRAM) => udp_socket(sk, task),
         _ => None,
     }
 }

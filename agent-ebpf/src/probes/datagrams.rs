@@ -17,6 +17,7 @@ use super::maps::{CLOSED_SOCKETS, UDP_PEERS, UDP_SOCKETS};
 use super::packets::{Packet, load};
 
 const IPPROTO_UDP: u32 = 17;
+const SOCK_DGRAM: u32 = 2;
 const UDP_HEADER_BYTES: u32 = 8;
 
 const SENT: u32 = 1;
@@ -31,8 +32,8 @@ const fn traits(direction: Direction, bits: u16) -> u32 {
 #[inline(always)]
 pub fn datagram(packet: &Packet) -> Option<()> {
     // A raw socket in the namespace makes ingress run again: count only for the UDP socket itself.
-    // SAFETY: a field of a full socket.
-    if unsafe { (*packet.sk).protocol } != IPPROTO_UDP {
+    // SAFETY: fields of a full socket.
+    if unsafe { (*packet.sk).protocol != IPPROTO_UDP || (*packet.sk).type_ != SOCK_DGRAM } {
         return None;
     }
     let ports: [u16; 2] = load(packet.skb, packet.ip_bytes)?;
@@ -175,7 +176,7 @@ pub fn socket_closes(flow: &mut UdpFlow, closer: Owner) {
     // SAFETY: a map value.
     unsafe { write_volatile(&raw mut flow.state, udp_state::CLOSED) };
     if (flow.traits >> 16) as u16 & flags::MANY_PEERS != 0 {
-        let _ = CLOSED_SOCKETS.insert(flow.cookie, 1, 0);
+        let _ = CLOSED_SOCKETS.insert(flow.cookie, closer, 0);
     }
     if before == udp_state::ACTIVE || before == udp_state::ENDED && fresh(flow) {
         report(Kind::UdpEnd, flow, closer, 0);

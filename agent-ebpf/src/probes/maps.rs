@@ -68,10 +68,10 @@ pub static UDP_SOCKETS: SkStorage<UdpFlow> = SkStorage::new();
 #[btf_map]
 pub static UDP_PEERS: HashMap<PeerKey, UdpFlow, 16384, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
 
-/// Closed sockets that have entries in [`UDP_PEERS`]: 1,024 cookies. Writer: release. Reader: walks. Deleter: agent,
-/// after a walk.
+/// Closed sockets that have entries in [`UDP_PEERS`], and who closed them: 1,024 cookies. Writer: release. Reader: walks.
+/// Deleter: agent, after a walk.
 #[btf_map]
-pub static CLOSED_SOCKETS: HashMap<u64, u64, 1024, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
+pub static CLOSED_SOCKETS: HashMap<u64, Owner, 1024, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
 
 /// Sockets that connect to a metadata service. Writer: attempts. Reader: metadata, tcp. Deleter: the kernel with the
 /// socket. Few at a time, and each socket counts in `Settings::max_sockets` already.

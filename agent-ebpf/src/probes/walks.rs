@@ -81,10 +81,10 @@ fn try_walk_peers(ctx: *mut core::ffi::c_void) -> Option<()> {
     let value = field(ctx, 3)?.cast_mut().cast::<UdpFlow>();
     // SAFETY: key and value of a map element.
     let (key, flow) = unsafe { (*key, &mut *value) };
-    // SAFETY: only asked whether it is there.
-    if unsafe { CLOSED_SOCKETS.get(key.cookie) }.is_some() {
+    // SAFETY: copied at once.
+    if let Some(closer) = unsafe { CLOSED_SOCKETS.get(key.cookie) } {
         if datagrams::state(flow) == udp_state::ACTIVE || datagrams::fresh(flow) {
-            datagrams::report(Kind::UdpEnd, flow, Owner::default(), 0);
+            datagrams::report(Kind::UdpEnd, flow, *closer, 0);
         }
         let _ = UDP_PEERS.remove(&key);
         return Some(());

@@ -67,7 +67,8 @@ struct Reader {
     lifecycle: RingBuf<MapData>,
     bulk: RingBuf<MapData>,
     accounts: Accounts,
-    closed_sockets: HashMap<MapData, u64, u64>,
+    /// By cookie, the `Owner` that closed it as words.
+    closed_sockets: HashMap<MapData, u64, [u64; 2]>,
     walks: Walks,
     decoder: Decoder,
     /// Flows and metadata, until lifecycle is drained. Kept to reuse its room.
