@@ -118,6 +118,16 @@ impl Agent {
         self.metrics
     }
 
+    /// Stops it from running, by SIGSTOP: nobody empties its rings until [`Agent::resume`].
+    pub fn pause(&self) -> Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Lets it run again.
+    pub fn resume(&self) -> Result<()> {
+        self.signal(Signal::CONT)
+    }
+
     /// Scrapes it.
     pub fn metrics(&self) -> Result<Metrics> {
         Metrics::scrape(self.metrics)
@@ -187,8 +197,7 @@ impl Agent {
 
     /// Ends it by SIGTERM, and gives what it left.
     pub fn finish(mut self) -> Result<Finished> {
-        let pid = Pid::from_raw(self.child.id().cast_signed()).context("a pid of 0")?;
-        rustix::process::kill_process(pid, Signal::TERM).context("send SIGTERM to the agent")?;
+        self.signal(Signal::TERM)?;
         let status = self.wait()?;
         if let Some(reader) = self.reader.take()
             && reader.join().is_err()
@@ -200,6 +209,11 @@ impl Agent {
         let lines = std::mem::take(&mut *self.lines.lock().unwrap_or_else(PoisonError::into_inner));
         let home = std::mem::replace(&mut self.home, tempfile::tempdir().context("make a directory")?);
         Ok(Finished { rows: Rows::parse(&lines)?, stdout: lines.join("\n"), stderr, home })
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = Pid::from_raw(self.child.id().cast_signed()).context("a pid of 0")?;
+        rustix::process::kill_process(pid, signal).with_context(|| format!("send {signal:?} to the agent"))
     }
 
     fn wait(&mut self) -> Result<ExitStatus> {

@@ -280,6 +280,8 @@ pub struct Expected<'a> {
     pub owners: &'a [u32],
     /// See [`Expected::owners`].
     pub by: &'a str,
+    /// Who listens: owns inbound connections that nobody has closed yet.
+    pub listener: Option<u32>,
 }
 
 impl Expected<'_> {
@@ -310,10 +312,12 @@ impl Expected<'_> {
             ensure!(!ended && self.direction == "inbound" && self.protocol == "udp", "no process");
             return Ok(());
         };
+        if !ended && process.by == "listen" {
+            ensure!(Some(process.pid) == self.listener, "wrong listener: expected {:?}", self.listener);
+            return Ok(());
+        }
         ensure!(self.owners.contains(&process.pid), "wrong process: expected one of {:?}", self.owners);
-        // An open inbound connection has no closer yet.
-        let listening = !ended && self.direction == "inbound" && process.by == "listen";
-        ensure!(process.by == self.by || listening, "wrong tie: expected {}", self.by);
+        ensure!(process.by == self.by, "wrong tie: expected {}", self.by);
         ensure!(flow.processes >= 1 && flow.processes <= self.owners.len() as u64, "wrong number of processes");
         Ok(())
     }

@@ -13,8 +13,10 @@ struct Truth<'a> {
     port: Option<u16>,
     /// Who connected, or sent first.
     caller: (&'a Pod, u32),
+    /// Who listened.
+    server: (&'a Pod, u32),
     /// Who closed the server's sockets.
-    servers: (&'a Pod, &'a [u32]),
+    closers: &'a [u32],
 }
 
 impl Truth<'_> {
@@ -29,14 +31,16 @@ impl Truth<'_> {
             sum: self.load.into(),
             owners: &[self.caller.1],
             by,
+            listener: None,
         };
         outbound.check(rows)?;
         let inbound = Expected {
-            pod: self.servers.0,
+            pod: self.server.0,
             direction: "inbound",
             sum: self.load.mirrored().into(),
-            owners: self.servers.1,
+            owners: self.closers,
             by: "close",
+            listener: Some(self.server.1),
             ..outbound
         };
         inbound.check(rows)
@@ -62,8 +66,8 @@ fn http(lab: &Lab, listen: SocketAddr, ask: impl Fn(SocketAddr) -> SocketAddr) -
     the_kernel_counted(lab, load)?;
 
     let port = Some(address.port());
-    let truth =
-        Truth { protocol: "tcp", load, port, caller: (&caller, client.pid()), servers: (&web, &[server.pid()]) };
+    let (caller, server) = ((&caller, client.pid()), (&web, server.pid()));
+    let truth = Truth { protocol: "tcp", load, port, caller, server, closers: &[server.1] };
     truth.check(&agent.finish()?.rows)
 }
 
@@ -111,8 +115,8 @@ fn http_with_prefork_workers() -> Result<()> {
 
     // The parent listened, but a worker closed: that is the one to name.
     let port = Some(prefork.address.port());
-    let truth =
-        Truth { protocol: "tcp", load, port, caller: (&caller, client.pid()), servers: (&web, &prefork.workers) };
+    let (caller, server) = ((&caller, client.pid()), (&web, server.pid()));
+    let truth = Truth { protocol: "tcp", load, port, caller, server, closers: &prefork.workers };
     truth.check(&agent.finish()?.rows)
 }
 
@@ -138,8 +142,8 @@ fn open_at_once(wire: Wire) -> Result<()> {
     the_kernel_counted(&lab, load)?;
 
     let port = Some(address.port());
-    let truth =
-        Truth { protocol: "tcp", load, port, caller: (&caller, client.pid()), servers: (&web, &[server.pid()]) };
+    let (caller, server) = ((&caller, client.pid()), (&web, server.pid()));
+    let truth = Truth { protocol: "tcp", load, port, caller, server, closers: &[server.1] };
     truth.check(&agent.finish()?.rows)
 }
 
@@ -165,8 +169,8 @@ fn udp(lab: &Lab, listen: SocketAddr, ports: usize, sockets: usize, connected: b
     assert_eq!(server.stop_serving()?, load.mirrored());
     lab.wait_until_closed()?;
 
-    let truth =
-        Truth { protocol: "udp", load, port, caller: (&caller, client.pid()), servers: (&echo, &[server.pid()]) };
+    let (caller, server) = ((&caller, client.pid()), (&echo, server.pid()));
+    let truth = Truth { protocol: "udp", load, port, caller, server, closers: &[server.1] };
     truth.check(&agent.finish()?.rows)
 }
 

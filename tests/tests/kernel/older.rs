@@ -29,11 +29,19 @@ fn a_server_that_ran_before_owns_its_connections() -> Result<()> {
         sum: load.into(),
         owners: &[client.pid()],
         by: "connect",
+        listener: None,
     };
     outbound.check(&rows)?;
-    let owners = [server.pid()];
-    Expected { pod: &web, direction: "inbound", sum: load.mirrored().into(), owners: &owners, by: "close", ..outbound }
-        .check(&rows)
+    let inbound = Expected {
+        pod: &web,
+        direction: "inbound",
+        sum: load.mirrored().into(),
+        owners: &[server.pid()],
+        by: "close",
+        listener: Some(server.pid()),
+        ..outbound
+    };
+    inbound.check(&rows)
 }
 
 /// The connections of a pod that ended: one, older than the agent, with these bytes and this owner.

@@ -19,9 +19,12 @@ fn a_ring_too_small_merges_and_loses_nothing() -> Result<()> {
     let (mut server, mut client) = (web.actor(&lab.server)?, caller.actor(&lab.client)?);
 
     let address = server.serve_http(lab.server_v4(0))?;
+    // A ring of 25 records that nobody empties is full on any machine.
+    agent.pause()?;
     let load = client.load_http(address, connections, 16)?;
     assert_eq!(server.stop_serving()?, load.mirrored());
     lab.wait_until_closed()?;
+    agent.resume()?;
     let books = agent.books_with("tcp", 2 * load.connections)?;
     let rows = agent.finish()?.rows;
 
@@ -50,6 +53,7 @@ fn traffic_passes_with_every_map_and_ring_full() -> Result<()> {
     }}))?;
     let (mut server, mut client) = (web.actor(&lab.server)?, caller.actor(&lab.client)?);
 
+    agent.pause()?;
     let held: SocketAddr = server.ask(&Op::ServeHolding { address: lab.server_v4(0) })?;
     let kept: Load = client.ask(&Op::OpenMany { server: held, connections: 100 })?;
     let address = server.serve_http(lab.server_v4(0))?;
@@ -61,6 +65,8 @@ fn traffic_passes_with_every_map_and_ring_full() -> Result<()> {
     let payload = "GET /latest/meta-data/instance-id HTTP/1.0\r\n\r\n".to_owned();
     let answered: u64 = client.ask(&Op::ExchangeMany { server: imds, payload, times: 200 })?;
     client.ask::<()>(&Op::CloseMany)?;
+
+    agent.resume()?;
 
     // Not one connect, datagram or answer failed.
     let mut all = kept.mirrored();
