@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 
 pub(crate) use self::error::Error;
 pub(crate) use self::load::{ProbeState, ProbeStatus};
-pub(crate) use self::preflight::{Check, CheckState, preflight};
+pub(crate) use self::preflight::{Check, CheckState, preflight, require};
 
 /// How to load and read the probes.
 #[derive(Clone, Debug)]

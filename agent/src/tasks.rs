@@ -89,6 +89,8 @@ pub(crate) enum Error {
 /// Runs until told to stop, until standard output is gone, or until a part fails.
 pub(crate) async fn run(config: Config, options: Options) -> Result<(), Error> {
     let node_name: Arc<str> = config.node().into();
+    // Before anything else: who lacks a capability is told so, and not of the directories that he may not write.
+    kernel::require().map_err(Error::Kernel)?;
     let cgroup_root = match config.cgroup_root() {
         Some(path) => path.to_owned(),
         None => node::cgroup2_mount(&config.roots.proc).ok_or_else(|| Error::NoCgroup2(config.roots.proc.clone()))?,

@@ -10,7 +10,7 @@ pub(crate) enum Error {
     #[error("this binary was built without its probes: build it with `cargo xtask build`")]
     NoObject,
     /// Something that every probe needs is missing.
-    #[error("{what} is missing: {cure}")]
+    #[error("missing {what}: {cure}")]
     Missing {
         /// What.
         what: String,

@@ -17,7 +17,7 @@ use zerocopy::IntoBytes;
 
 use super::iterators::Walk;
 use super::object::OBJECT;
-use super::{Error, Options, btf, preflight};
+use super::{Error, Options, btf};
 
 /// The running kernel's type information.
 pub(super) const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
@@ -111,7 +111,6 @@ pub(super) fn load(options: &Options) -> Result<Loaded, Error> {
     if OBJECT.is_empty() {
         return Err(Error::NoObject);
     }
-    preflight::require()?;
     let cgroup = open_cgroup2(&options.cgroup_root)
         .map_err(|source| Error::Cgroup { path: options.cgroup_root.clone(), source })?;
     let mut ebpf = load_object(options)?;

@@ -53,7 +53,7 @@ pub(crate) fn preflight() -> Vec<Check> {
 }
 
 /// The first thing that is missing, as an error.
-pub(super) fn require() -> Result<(), Error> {
+pub(crate) fn require() -> Result<(), Error> {
     for check in preflight() {
         if let CheckState::Missing { what, cure } = check.state {
             return Err(Error::Missing { what, cure });
@@ -124,7 +124,7 @@ fn capabilities(status: &Path) -> CheckState {
         return CheckState::Ok("BPF, PERFMON, NET_ADMIN".to_owned());
     }
     CheckState::Missing {
-        what: lacking.join(" and "),
+        what: lacking.join(", "),
         cure: "run as root, or give the process these capabilities".to_owned(),
     }
 }
@@ -167,7 +167,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().expect("a temporary file");
         std::fs::write(file.path(), "CapEff:\t0000000000000000\n").expect("written");
         let CheckState::Missing { what, .. } = capabilities(file.path()) else { panic!("nothing is there") };
-        assert_eq!(what, "CAP_NET_ADMIN and CAP_PERFMON and CAP_BPF");
+        assert_eq!(what, "CAP_NET_ADMIN, CAP_PERFMON, CAP_BPF");
         std::fs::write(file.path(), "CapEff:\t0000000000201000\n").expect("written");
         assert!(matches!(capabilities(file.path()), CheckState::Ok(_)), "CAP_SYS_ADMIN includes BPF and PERFMON");
     }
