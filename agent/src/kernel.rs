@@ -8,6 +8,8 @@ mod iterators;
 mod load;
 mod object;
 mod preflight;
+#[cfg(feature = "probe-log")]
+mod probe_log;
 mod rings;
 
 use std::path::PathBuf;

@@ -51,6 +51,7 @@ fn try_connect(ctx: &SockAddrContext, v6: bool) -> Option<()> {
     if rules::metadata_service(&remote, remote_port).is_some() {
         metadata::connects(sk, task);
     }
+    trace!(ctx, "connect to port {}", remote_port);
     let entry = tcp::track(sk)?;
     if entry.flags & tcp_flags::ATTEMPT != 0 {
         tell(entry, Outcome::Unreachable);

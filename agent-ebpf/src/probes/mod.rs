@@ -1,5 +1,14 @@
 //! The programs by hook, and what they share.
 
+/// Logs a line in builds with the feature `probe-log`; nothing otherwise. Calls between BPF functions come with it, so
+/// such builds are for a recent kernel.
+macro_rules! trace {
+    ($ctx:expr, $($arg:tt)*) => {
+        #[cfg(feature = "probe-log")]
+        aya_log_ebpf::debug!($ctx, $($arg)*);
+    };
+}
+
 mod atomic;
 mod attempts;
 mod baseline;

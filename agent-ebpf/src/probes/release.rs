@@ -26,6 +26,7 @@ pub fn release(ctx: SockContext) -> i32 {
 
 #[inline(always)]
 fn try_release(ctx: &SockContext) -> Option<()> {
+    trace!(ctx, "release of a socket");
     // SAFETY: a field of the context.
     match unsafe { (*ctx.sock).protocol } {
         IPPROTO_TCP => tcp_closes(ctx),

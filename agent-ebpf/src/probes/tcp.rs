@@ -33,6 +33,7 @@ pub fn tcp(ctx: SockOpsContext) -> u32 {
 
 #[inline(always)]
 fn try_tcp(ctx: &SockOpsContext) -> Option<()> {
+    trace!(ctx, "tcp op {} args {} {} cookie {}", ctx.op(), ctx.arg(0), ctx.arg(1), cookie(ctx));
     match ctx.op() {
         BPF_SOCK_OPS_STATE_CB => state_changes(ctx),
         BPF_SOCK_OPS_TCP_CONNECT_CB => connects(ctx),

@@ -53,7 +53,11 @@ pub(super) fn spawn(
         peers_closed: false,
         walk_interval: Duration::from_millis(options.walk_interval_ms),
         sender,
+        #[cfg(feature = "probe-log")]
+        log: None,
     };
+    #[cfg(feature = "probe-log")]
+    let reader = Reader { log: super::probe_log::ProbeLog::open(&mut loaded.ebpf), ..reader };
     let ebpf = loaded.ebpf;
     thread::Builder::new()
         .name("sekisho-rings".to_owned())
@@ -79,6 +83,8 @@ struct Reader {
     peers_closed: bool,
     walk_interval: Duration,
     sender: mpsc::Sender<Vec<Input>>,
+    #[cfg(feature = "probe-log")]
+    log: Option<super::probe_log::ProbeLog>,
 }
 
 /// The receiver is gone.
@@ -91,6 +97,10 @@ impl Reader {
         let mut next_tick = Instant::now();
         while !stop.load(Ordering::Acquire) {
             self.wait();
+            #[cfg(feature = "probe-log")]
+            if let Some(log) = &mut self.log {
+                log.flush();
+            }
             let now = Instant::now();
             if now >= next_walk {
                 next_walk = now + self.walk_interval;
