@@ -48,8 +48,10 @@ pub mod counter {
     pub const OVERFLOW_ACCOUNTS: u32 = UNTRACKED_SOCKETS + 3;
     /// Metadata packets whose payload could not be read.
     pub const UNREADABLE_PACKETS: u32 = UNTRACKED_SOCKETS + 4;
+    /// Tracked sockets that walks have come by: the difference over one round of walks is how many there are.
+    pub const WALKED_SOCKETS: u32 = UNTRACKED_SOCKETS + 5;
     /// Number of counters.
-    pub const COUNT: u32 = UNTRACKED_SOCKETS + 5;
+    pub const COUNT: u32 = UNTRACKED_SOCKETS + 6;
 }
 
 /// Totals of one cgroup, map `ACCOUNTS`; all fields but the windows only grow, by atomic adds.

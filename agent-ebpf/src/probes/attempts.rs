@@ -10,6 +10,7 @@ use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 
 use agent_ebpf::rules;
+use agent_ebpf::shared::counter;
 use agent_ebpf::wire::{self, Direction, Kind, Outcome, Owner, Tuple};
 
 use super::ALLOW;
@@ -52,9 +53,12 @@ fn try_connect(ctx: &SockAddrContext, v6: bool) -> Option<()> {
         metadata::connects(sk, task);
     }
     trace!(ctx, "connect to port {}", remote_port);
-    let entry = tcp::track(sk)?;
+    let Some(entry) = tcp::track(sk) else {
+        emit::count(counter::UNTRACKED_ATTEMPTS);
+        return None;
+    };
     if entry.flags & tcp_flags::ATTEMPT != 0 {
-        tell(entry, Outcome::Unreachable);
+        tell(sk, entry, Outcome::Unreachable);
     } else if entry.flags != 0 {
         // Connected already, or listening: the call will fail, and nothing begins.
         return None;
@@ -77,22 +81,29 @@ fn try_connect(ctx: &SockAddrContext, v6: bool) -> Option<()> {
     };
     // SAFETY: no argument. Not zero after a program of a cgroup below refused this call.
     if unsafe { bpf_get_retval() } != 0 {
-        fails(entry, Outcome::Denied);
+        fails(sk, entry, Outcome::Denied);
     }
     Some(())
 }
 
 /// Nothing came of a waiting attempt, and nothing will.
 #[inline(always)]
-pub fn fails(entry: &mut TcpSocket, outcome: Outcome) {
-    tell(entry, outcome);
+pub fn fails(sk: *mut bpf_sock, entry: &mut TcpSocket, outcome: Outcome) {
+    tell(sk, entry, outcome);
     entry.flags = 0;
     emit::release_socket();
 }
 
 #[inline(always)]
-fn tell(entry: &TcpSocket, outcome: Outcome) {
+fn tell(sk: *mut bpf_sock, entry: &TcpSocket, outcome: Outcome) {
     let now = emit::now_ns();
+    let tuple = Tuple {
+        local: if rules::is_mapped(&entry.remote) { rules::mapped([0; 4]) } else { [0; 16] },
+        remote: entry.remote,
+        local_port: 0,
+        remote_port: entry.remote_port,
+        netns: entry.netns,
+    };
     match emit::reserve::<wire::Attempt>(Kind::Attempt, entry.cgroup_id, now) {
         Reserved::Slot(slot) => {
             let record = wire::Attempt {
@@ -100,13 +111,7 @@ fn tell(entry: &TcpSocket, outcome: Outcome) {
                 cookie: entry.cookie,
                 start_ns: entry.start_ns,
                 opener: entry.opener,
-                tuple: Tuple {
-                    local: if rules::is_mapped(&entry.remote) { rules::mapped([0; 4]) } else { [0; 16] },
-                    remote: entry.remote,
-                    local_port: 0,
-                    remote_port: entry.remote_port,
-                    netns: entry.netns,
-                },
+                tuple,
                 outcome: outcome as u8,
                 pad: [0; 7],
             };
@@ -116,6 +121,7 @@ fn tell(entry: &TcpSocket, outcome: Outcome) {
         }
         Reserved::No(refused) => refused.merge(Some((Direction::Outbound, outcome)), 0, 0),
     }
+    metadata::connection_ends(sk, entry, &tuple, outcome, now);
 }
 
 #[inline(always)]

@@ -27,16 +27,16 @@ pub static METADATA: RingBuf<u8, { 1 << 20 }> = RingBuf::new();
 /// Process and cgroup records (*), default 1 MiB. Writer: processes, cgroups. Reader: agent.
 #[btf_map]
 pub static LIFECYCLE: RingBuf<u8, { 1 << 20 }> = RingBuf::new();
-/// Flow records (*), default 4 MiB. Writer: tcp, attempts, release, walks. Reader: agent.
+/// Flow records (*), default 2 MiB. Writer: tcp, attempts, release, walks. Reader: agent.
 #[btf_map]
 pub static BULK: RingBuf<u8, { 1 << 22 }> = RingBuf::new();
 
-/// Counters of `agent_ebpf::shared::counter`, 65 x 8 bytes per CPU, in one value: one look-up a run. Writer: every
+/// Counters of `agent_ebpf::shared::counter`, 66 x 8 bytes per CPU, in one value: one look-up a run. Writer: every
 /// program. Reader: agent.
 #[btf_map]
 pub static COUNTERS: PerCpuArray<[u64; counter::COUNT as usize], 1> = PerCpuArray::new();
 
-/// Accounts by cgroup id, at most 8,192 of 320 bytes (2.6 MB), allocated as they come. Writer: emit. Reader: agent.
+/// Accounts by cgroup id, at most 8,192 of 216 bytes (1.8 MB), allocated as they come. Writer: emit. Reader: agent.
 /// Deleter: agent, minutes after the cgroup is gone.
 #[btf_map]
 pub static ACCOUNTS: HashMap<u64, Account, 8192, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
@@ -45,7 +45,8 @@ pub static ACCOUNTS: HashMap<u64, Account, 8192, { BPF_F_NO_PREALLOC as usize }>
 #[btf_map]
 pub static OVERFLOW: Array<Account, 1> = Array::new();
 
-/// Live entries of [`TCP_SOCKETS`] and [`UDP_SOCKETS`], as far as the CPUs have told. Writer, reader: emit.
+/// Live entries of [`TCP_SOCKETS`] and [`UDP_SOCKETS`], as far as the CPUs have told. Writer: emit, and the agent when a
+/// round of walks finds it far off (sockets of the kernel's own are never released). Reader: emit, agent.
 #[btf_map]
 pub static LIVE: Array<u64, 1> = Array::new();
 
@@ -63,7 +64,7 @@ pub static TCP_SOCKETS: CloneStorage<TcpSocket> = CloneStorage::new();
 #[btf_map]
 pub static UDP_SOCKETS: SkStorage<UdpFlow> = SkStorage::new();
 
-/// UDP flows beside their socket's first: 16,384 of 208 bytes (3.4 MB), allocated as they come. Writer: datagrams.
+/// UDP flows beside their socket's first: 16,384 of 160 bytes and 32 of key (3.1 MB), allocated as they come. Writer: datagrams.
 /// Reader: walks. Deleter: walks, when silent or when the socket is closed.
 #[btf_map]
 pub static UDP_PEERS: HashMap<PeerKey, UdpFlow, 16384, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();

@@ -39,7 +39,7 @@ fn try_release(ctx: &SockContext) -> Option<()> {
 fn tcp_closes(ctx: &SockContext) -> Option<()> {
     let entry: &mut TcpSocket = kernel::storage(&TCP_SOCKETS, ctx.sock, false)?;
     if entry.flags & tcp_flags::ATTEMPT != 0 {
-        attempts::fails(entry, Outcome::Unreachable);
+        attempts::fails(ctx.sock, entry, Outcome::Unreachable);
     } else if entry.flags & tcp_flags::LISTENER != 0 {
         // Listeners have no state callback; the entry goes with the socket.
         entry.flags = 0;

@@ -3,7 +3,7 @@
 //!
 //! The iterators write nothing to their seq files, so that one read covers everything without restarts.
 
-use agent_ebpf::shared::{PeerKey, QUIET_WALKS, UdpFlow, udp_state};
+use agent_ebpf::shared::{PeerKey, QUIET_WALKS, UdpFlow, counter, udp_state};
 use agent_ebpf::wire::{Kind, Owner, flags};
 
 use super::atomic;
@@ -35,6 +35,9 @@ fn try_walk_tcp(ctx: *mut core::ffi::c_void) -> Option<()> {
     let value = field(ctx, 3)?.cast_mut().cast::<TcpSocket>();
     // SAFETY: a value of the map; racing writers own their fields or use atomics.
     let entry = unsafe { &mut *value };
+    if entry.flags & tcp_flags::TRACKED != 0 {
+        emit::count(counter::WALKED_SOCKETS);
+    }
     let wanted = tcp_flags::TRACKED | tcp_flags::ESTABLISHED;
     if entry.flags & (wanted | tcp_flags::LISTENER) != wanted {
         return None;
@@ -63,7 +66,11 @@ fn try_walk_udp(ctx: *mut core::ffi::c_void) -> Option<()> {
     field(ctx, 2)?;
     let value = field(ctx, 3)?.cast_mut().cast::<UdpFlow>();
     // SAFETY: a value of the map; racing writers use atomics.
-    visit(unsafe { &mut *value });
+    let flow = unsafe { &mut *value };
+    if datagrams::state(flow) != udp_state::CLOSED {
+        emit::count(counter::WALKED_SOCKETS);
+    }
+    visit(flow);
     Some(())
 }
 

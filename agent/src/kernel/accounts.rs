@@ -12,17 +12,39 @@ type Words = [u64; ACCOUNT_WORDS];
 /// The maps that hold them.
 pub(super) struct Accounts {
     counters: PerCpuArray<MapData, [u64; counter::COUNT as usize]>,
-    accounts: HashMap<MapData, u64, Words>,
+    by_cgroup: HashMap<MapData, u64, Words>,
     overflow: Array<MapData, Words>,
+    live: Array<MapData, u64>,
 }
+
+/// Tracked sockets may be miscounted by this much: CPUs tell their balance in batches, and walks take their time.
+const LIVE_SLACK: u64 = 4_096;
 
 impl Accounts {
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, Error> {
         Ok(Self {
             counters: take(ebpf, "COUNTERS")?,
-            accounts: take(ebpf, "ACCOUNTS")?,
+            by_cgroup: take(ebpf, "ACCOUNTS")?,
             overflow: take(ebpf, "OVERFLOW")?,
+            live: take(ebpf, "LIVE")?,
         })
+    }
+
+    /// Tracked sockets that walks have come by so far.
+    pub(super) fn walked(&self) -> Result<u64, MapError> {
+        Ok(self.counters.get(&0, 0)?.iter().map(|cpu| cpu[counter::WALKED_SOCKETS as usize]).sum())
+    }
+
+    /// Corrects the count of tracked sockets when a round of walks found another number: sockets that end unseen would
+    /// use up the cap.
+    pub(super) fn correct_live(&mut self, found: u64) -> Result<(), MapError> {
+        // Below zero for a moment, the word wraps: nothing to correct.
+        let counted = self.live.get(&0, 0)?.cast_signed();
+        if counted > found.saturating_add(LIVE_SLACK).cast_signed() {
+            tracing::info!(counted, found, "correcting the number of tracked sockets");
+            self.live.set(0, found, 0)?;
+        }
+        Ok(())
     }
 
     /// Reads everything. Counters are read before accounts; each only grows, so a later reading never shows less.
@@ -39,7 +61,7 @@ impl Accounts {
         }
         let at = |index: u32| counts.get(index as usize).copied().unwrap_or(0);
         let mut accounts = Vec::new();
-        for entry in self.accounts.iter() {
+        for entry in &self.by_cgroup {
             let (id, words) = entry?;
             accounts.push((id, account(words)));
         }
@@ -61,7 +83,7 @@ impl Accounts {
     /// Forgets the account of a cgroup that is gone.
     pub(super) fn forget(&mut self, cgroup_id: u64) {
         // Most cgroups never had one.
-        let _ = self.accounts.remove(&cgroup_id);
+        let _ = self.by_cgroup.remove(&cgroup_id);
     }
 }
 

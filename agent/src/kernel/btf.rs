@@ -50,9 +50,9 @@ pub(super) fn offsets(path: &Path) -> Result<Offsets, Error> {
 }
 
 struct Types<'a> {
-    types: &'a [u8],
+    records: &'a [u8],
     strings: &'a [u8],
-    /// Start of each type in `types`; id 1 is the first.
+    /// Start of each type in `records`; id 1 is the first.
     starts: Vec<u32>,
     structs: HashMap<&'a [u8], u32>,
 }
@@ -73,7 +73,7 @@ impl<'a> Types<'a> {
         }
         let (types, strings) = (section(8)?, section(16)?);
         let wanted: Vec<&[u8]> = Offsets::SOURCES.iter().map(|(name, _)| name.as_bytes()).collect();
-        let mut this = Self { types, strings, starts: vec![0], structs: HashMap::new() };
+        let mut this = Self { records: types, strings, starts: vec![0], structs: HashMap::new() };
         let mut at = 0usize;
         while at < types.len() {
             let id = u32::try_from(this.starts.len()).ok()?;
@@ -104,7 +104,7 @@ impl<'a> Types<'a> {
             bits = bits.checked_add(member_bits)?;
             id = member_type;
         }
-        (bits % 8 == 0).then_some(bits / 8)
+        bits.is_multiple_of(8).then_some(bits / 8)
     }
 
     fn member(&self, id: u32, name: &[u8], depth: u32) -> Option<(u32, u32)> {
@@ -114,16 +114,16 @@ impl<'a> Types<'a> {
             return None;
         }
         let at = *self.starts.get(self.resolve(id)? as usize)? as usize;
-        let info = word(self.types, at + 4)?;
+        let info = word(self.records, at + 4)?;
         if !matches!(info_kind(info), kind::STRUCT | kind::UNION) {
             return None;
         }
         let bitfields = info >> 31 == 1;
         for index in 0..(info & 0xffff) as usize {
             let entry = at + 12 + index * 12;
-            let member_name = self.string(word(self.types, entry)?)?;
-            let member_type = word(self.types, entry + 4)?;
-            let raw = word(self.types, entry + 8)?;
+            let member_name = self.string(word(self.records, entry)?)?;
+            let member_type = word(self.records, entry + 4)?;
+            let raw = word(self.records, entry + 8)?;
             let bits = if bitfields { raw & 0x00ff_ffff } else { raw };
             if member_name == name {
                 return Some((bits, member_type));
@@ -142,9 +142,9 @@ impl<'a> Types<'a> {
         const MOST_LINKS: u32 = 32;
         for _ in 0..MOST_LINKS {
             let at = *self.starts.get(id as usize)? as usize;
-            match info_kind(word(self.types, at + 4)?) {
+            match info_kind(word(self.records, at + 4)?) {
                 kind::TYPEDEF | kind::VOLATILE | kind::CONST | kind::RESTRICT | kind::TYPE_TAG => {
-                    id = word(self.types, at + 8)?;
+                    id = word(self.records, at + 8)?;
                 }
                 _ => return Some(id),
             }

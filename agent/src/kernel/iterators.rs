@@ -10,7 +10,7 @@ const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_ITER_CREATE: libc::c_long = 33;
 const BPF_TRACE_ITER: u32 = 28;
 
-/// `union bpf_attr` of BPF_LINK_CREATE, as far as iterators use it.
+/// `union bpf_attr` of `BPF_LINK_CREATE`, as far as iterators use it.
 #[repr(C)]
 struct LinkCreate {
     prog_fd: u32,
@@ -22,7 +22,7 @@ struct LinkCreate {
     pad: u32,
 }
 
-/// `union bpf_attr` of BPF_ITER_CREATE.
+/// `union bpf_attr` of `BPF_ITER_CREATE`.
 #[repr(C)]
 struct IterCreate {
     link_fd: u32,

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use agent_ebpf::shared::{RINGS, Settings};
 use agent_ebpf::wire::Ring;
+use aya::maps::Map;
 use aya::programs::cgroup_skb::CgroupSkbAttachType;
 use aya::programs::{
     BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSock, CgroupSockAddr, Iter, ProgramError, SockOps,
@@ -261,10 +262,7 @@ fn bind(
 }
 
 fn map_fd(ebpf: &Ebpf, name: &str) -> Option<std::os::fd::OwnedFd> {
-    let data = match ebpf.map(name)? {
-        aya::maps::Map::SkStorage(data) | aya::maps::Map::HashMap(data) => data,
-        _ => return None,
-    };
+    let (Map::SkStorage(data) | Map::HashMap(data)) = ebpf.map(name)? else { return None };
     data.fd().as_fd().try_clone_to_owned().ok()
 }
 

@@ -165,10 +165,10 @@ mod tests {
     #[test]
     fn names_missing_capabilities() {
         let file = tempfile::NamedTempFile::new().expect("a temporary file");
-        std::fs::write(file.path(), "CapEff:\t0000000000000000\n").expect("written");
+        fs::write(file.path(), "CapEff:\t0000000000000000\n").expect("written");
         let CheckState::Missing { what, .. } = capabilities(file.path()) else { panic!("nothing is there") };
         assert_eq!(what, "CAP_NET_ADMIN, CAP_PERFMON, CAP_BPF");
-        std::fs::write(file.path(), "CapEff:\t0000000000201000\n").expect("written");
+        fs::write(file.path(), "CapEff:\t0000000000201000\n").expect("written");
         assert!(matches!(capabilities(file.path()), CheckState::Ok(_)), "CAP_SYS_ADMIN includes BPF and PERFMON");
     }
 }

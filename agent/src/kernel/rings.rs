@@ -190,8 +190,17 @@ impl Reader {
     }
 
     fn walk_all(&mut self) {
-        walk("open connections", self.walks.tcp.as_ref());
-        walk("UDP sockets", self.walks.udp.as_ref());
+        let before = self.accounts.walked();
+        let tcp = walk("open connections", self.walks.tcp.as_ref());
+        let udp = walk("UDP sockets", self.walks.udp.as_ref());
+        if tcp && udp {
+            let corrected = before
+                .and_then(|before| Ok(self.accounts.walked()?.saturating_sub(before)))
+                .and_then(|found| self.accounts.correct_live(found));
+            if let Err(error) = corrected {
+                tracing::warn!("cannot check the number of tracked sockets: {error}");
+            }
+        }
         self.walk_peers();
     }
 
@@ -220,11 +229,15 @@ impl Reader {
     }
 }
 
-fn walk(what: &str, walk: Option<&Walk>) {
-    if let Some(walk) = walk
-        && let Err(error) = walk.run()
-    {
-        tracing::warn!("cannot walk {what}: {error}");
+/// Walks once; whether it came to its end.
+fn walk(what: &str, walk: Option<&Walk>) -> bool {
+    match walk.map(Walk::run) {
+        Some(Ok(())) => true,
+        Some(Err(error)) => {
+            tracing::warn!("cannot walk {what}: {error}");
+            false
+        }
+        None => false,
     }
 }
 

@@ -12,7 +12,7 @@ fn finds_every_field_of_the_running_kernel() {
 
 #[test]
 fn survives_any_cut_and_any_flipped_byte() {
-    let data = std::fs::read("/sys/kernel/btf/vmlinux").expect("this kernel has BTF");
+    let data = fs::read("/sys/kernel/btf/vmlinux").expect("this kernel has BTF");
     let step = data.len() / 200 + 1;
     for cut in (0..data.len()).step_by(step) {
         let _ = Types::parse(&data[..cut]);
@@ -30,7 +30,7 @@ fn survives_any_cut_and_any_flipped_byte() {
 
 #[test]
 fn names_what_is_not_there() {
-    let data = std::fs::read("/sys/kernel/btf/vmlinux").expect("this kernel has BTF");
+    let data = fs::read("/sys/kernel/btf/vmlinux").expect("this kernel has BTF");
     let types = Types::parse(&data).expect("parses");
     assert_eq!(types.offset("sock", "no_such_member"), None);
     assert_eq!(types.offset("no_such_struct", "member"), None);
