@@ -38,7 +38,8 @@ fn a_process_of_5_ms_with_one_connection_is_named() -> Result<()> {
         let ancestors: Vec<u32> = process.ancestors.iter().map(|ancestor| ancestor.pid).collect();
         ensure!(ancestors.starts_with(&[client.pid(), std::process::id()]), "wrong ancestry: {process:?}");
         ensure!(ancestors.len() >= 4 || ancestors.last() == Some(&1), "an ancestry too short: {process:?}");
-        named += flow.processes;
+        // A connection that two folds saw is in a row of open ones too.
+        named += if flow.connections > 0 { flow.processes } else { 0 };
     }
     assert_eq!(named, SHOTS, "{}", rows.show(&caller));
     Ok(())
