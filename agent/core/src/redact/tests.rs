@@ -1,3 +1,5 @@
+//! What is a secret by its place or its look, what is none, and that the bounds hold for any bytes.
+
 use proptest::prelude::*;
 
 use super::*;

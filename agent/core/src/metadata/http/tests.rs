@@ -1,3 +1,5 @@
+//! Heads of requests and answers: versions, methods, framing, and what is cut off.
+
 use super::*;
 
 fn head(text: &str) -> RequestHead {

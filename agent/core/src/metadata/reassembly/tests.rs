@@ -1,3 +1,5 @@
+//! Segments in any order, repeated, overlapping, missing, and more than are held.
+
 use super::*;
 use crate::metadata::http::is_request;
 
