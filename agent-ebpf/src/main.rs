@@ -14,6 +14,24 @@
         reason = "helpers are raw calls; the target has atomics only as intrinsics"
     )
 )]
+#![cfg_attr(
+    target_arch = "bpf",
+    allow(
+        clippy::inline_always,
+        clippy::needless_pass_by_value,
+        reason = "a BPF function takes five arguments, all of them registers; aya's macros hand contexts over by value"
+    )
+)]
+#![cfg_attr(
+    target_arch = "bpf",
+    allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_ptr_alignment,
+        clippy::cast_sign_loss,
+        reason = "contexts hold small values in wide fields, helpers take lengths as u32, and the kernel aligns map values"
+    )
+)]
 
 #[cfg(target_arch = "bpf")]
 mod probes;

@@ -1,4 +1,4 @@
-//! Atomic operations on map values. The target offers them as intrinsics only; BPF_ATOMIC needs Linux 5.12.
+//! Atomic operations on map values. The target offers them as intrinsics only; `BPF_ATOMIC` needs Linux 5.12.
 
 use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xadd, atomic_xchg};
 

@@ -36,11 +36,11 @@ pub fn connect6(ctx: SockAddrContext) -> i32 {
 
 #[inline(always)]
 fn try_connect(ctx: &SockAddrContext, v6: bool) -> Option<()> {
-    // SAFETY: fields of the context.
-    let (protocol, port, sk) = unsafe {
-        let raw = &*ctx.sock_addr;
-        (raw.protocol, raw.user_port, raw.__bindgen_anon_1.sk)
-    };
+    // SAFETY: the context of this program.
+    let fields = unsafe { &*ctx.sock_addr };
+    let (protocol, port) = (fields.protocol, fields.user_port);
+    // SAFETY: the union has one member.
+    let sk = unsafe { fields.__bindgen_anon_1.sk };
     // getaddrinfo connects UDP sockets to sort addresses.
     if protocol != IPPROTO_TCP || sk.is_null() {
         return None;
@@ -132,16 +132,13 @@ fn address4(ctx: &SockAddrContext) -> [u8; 16] {
 
 #[inline(always)]
 fn address6(ctx: &SockAddrContext) -> [u8; 16] {
-    // SAFETY: fields of the context, network order; read one by one, as the verifier wants them.
-    let words: [u32; 4] = unsafe {
-        let raw = ctx.sock_addr;
-        [
-            core::ptr::read_volatile(&raw const (*raw).user_ip6[0]),
-            core::ptr::read_volatile(&raw const (*raw).user_ip6[1]),
-            core::ptr::read_volatile(&raw const (*raw).user_ip6[2]),
-            core::ptr::read_volatile(&raw const (*raw).user_ip6[3]),
-        ]
+    // SAFETY: the context of this program.
+    let fields = unsafe { &(*ctx.sock_addr).user_ip6 };
+    let word = |index: usize| {
+        // SAFETY: a field of the context, network order; read alone, as the verifier wants it.
+        unsafe { core::ptr::read_volatile(&raw const fields[index]) }
     };
+    let words: [u32; 4] = [word(0), word(1), word(2), word(3)];
     // SAFETY: same size, no padding.
     unsafe { core::mem::transmute(words) }
 }

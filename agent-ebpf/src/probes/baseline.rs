@@ -1,4 +1,4 @@
-//! iter/task_file, run once at start: every open TCP and UDP socket and listener, in all network namespaces, gets its
+//! `iter/task_file`, run once at start: every open TCP and UDP socket and listener, in all network namespaces, gets its
 //! entry and owner. Sockets that nobody holds a descriptor of (not yet accepted, orphaned) stay unknown.
 
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_sock_from_file};
@@ -23,7 +23,7 @@ const SOCK_DGRAM: u16 = 2;
 /// `bpf_iter__task_file { meta, task, fd, file }`.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task_file")]
-pub fn baseline(ctx: *mut core::ffi::c_void) -> i32 {
+pub extern "C" fn baseline(ctx: *mut core::ffi::c_void) -> i32 {
     try_baseline(ctx);
     0
 }

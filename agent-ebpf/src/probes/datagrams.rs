@@ -32,8 +32,9 @@ const fn traits(direction: Direction, bits: u16) -> u32 {
 #[inline(always)]
 pub fn datagram(packet: &Packet) -> Option<()> {
     // A raw socket in the namespace makes ingress run again: count only for the UDP socket itself.
-    // SAFETY: fields of a full socket.
-    if unsafe { (*packet.sk).protocol != IPPROTO_UDP || (*packet.sk).type_ != SOCK_DGRAM } {
+    // SAFETY: a full socket.
+    let socket = unsafe { &*packet.sk };
+    if socket.protocol != IPPROTO_UDP || socket.type_ != SOCK_DGRAM {
         return None;
     }
     let ports: [u16; 2] = load(packet.skb, packet.ip_bytes)?;
@@ -47,18 +48,19 @@ pub fn datagram(packet: &Packet) -> Option<()> {
     let count = Count { egress: packet.egress, bytes, packets: u64::from(if segments == 0 { 1 } else { segments }) };
 
     let found: Option<&mut UdpFlow> = kernel::storage(&UDP_SOCKETS, packet.sk, false);
-    let flow = match found {
-        Some(flow) => flow,
-        None => {
-            if !emit::admit_socket() {
-                return merge(packet, &count);
-            }
-            let Some(flow) = kernel::storage(&UDP_SOCKETS, packet.sk, true) else {
-                emit::release_socket();
-                return merge(packet, &count);
-            };
-            flow
+    let flow = if let Some(flow) = found {
+        flow
+    } else {
+        if !emit::admit_socket() {
+            merge(packet, &count);
+            return None;
         }
+        let Some(flow) = kernel::storage(&UDP_SOCKETS, packet.sk, true) else {
+            emit::release_socket();
+            merge(packet, &count);
+            return None;
+        };
+        flow
     };
     if state(flow) == udp_state::EMPTY && atomic::replace_u32(&raw mut flow.state, udp_state::EMPTY, udp_state::CLAIMED)
     {
@@ -71,11 +73,11 @@ pub fn datagram(packet: &Packet) -> Option<()> {
             if flow.tuple.remote_port == remote_port && same(&flow.tuple.remote, &packet.remote.0) =>
         {
             add(flow, &count);
-            Some(())
         }
         udp_state::CLOSED => merge(packet, &count),
         _ => other_peer(flow, packet, local_port, remote_port, &count),
     }
+    Some(())
 }
 
 struct Count {
@@ -86,45 +88,42 @@ struct Count {
 
 /// A datagram of a socket that already has a flow with another peer.
 #[inline(always)]
-fn other_peer(first: &mut UdpFlow, packet: &Packet, local_port: u16, remote_port: u16, count: &Count) -> Option<()> {
+fn other_peer(first: &mut UdpFlow, packet: &Packet, local_port: u16, remote_port: u16, count: &Count) {
     let many = traits(Direction::Unknown, flags::MANY_PEERS);
-    // SAFETY: a map value; a racing writer writes the same bit.
-    unsafe {
-        let word = read_volatile(&raw const first.traits);
-        if word & many == 0 {
-            write_volatile(&raw mut first.traits, word | many);
-        }
+    // SAFETY: a map value.
+    let word = unsafe { read_volatile(&raw const first.traits) };
+    if word & many == 0 {
+        // SAFETY: a map value; a racing writer writes the same bit.
+        unsafe { write_volatile(&raw mut first.traits, word | many) };
     }
     // SAFETY: the context's socket.
     let cookie = unsafe { bpf_get_socket_cookie(packet.skb.cast()) };
     let key = PeerKey { cookie, remote: packet.remote.0, port: remote_port, pad: [0; 6] };
-    if let Some(flow) = UDP_PEERS.get_ptr_mut(&key) {
+    if let Some(flow) = UDP_PEERS.get_ptr_mut(key) {
         // SAFETY: a map value; adds are atomic.
-        add(unsafe { &mut *flow }, count);
-        return Some(());
+        return add(unsafe { &mut *flow }, count);
     }
     // SAFETY: all zero is a valid value.
     let mut fresh: UdpFlow = unsafe { core::mem::zeroed() };
     begin(&mut fresh, packet, local_port, remote_port);
     fresh.state = udp_state::ACTIVE;
-    let _ = UDP_PEERS.insert(&key, &fresh, u64::from(aya_ebpf::bindings::BPF_NOEXIST));
-    let Some(flow) = UDP_PEERS.get_ptr_mut(&key) else {
+    let fresh = &fresh;
+    let _ = UDP_PEERS.insert(key, fresh, u64::from(aya_ebpf::bindings::BPF_NOEXIST));
+    let Some(flow) = UDP_PEERS.get_ptr_mut(key) else {
         emit::count(counter::UNTRACKED_PEERS);
         return merge(packet, count);
     };
     // SAFETY: as above.
     add(unsafe { &mut *flow }, count);
-    Some(())
 }
 
 /// Writes a new flow's identity.
 #[inline(always)]
 fn begin(flow: &mut UdpFlow, packet: &Packet, local_port: u16, remote_port: u16) {
     // SAFETY: the context of this program.
-    unsafe {
-        flow.cookie = bpf_get_socket_cookie(packet.skb.cast());
-        flow.cgroup_id = bpf_skb_cgroup_id(packet.skb);
-    }
+    flow.cookie = unsafe { bpf_get_socket_cookie(packet.skb.cast()) };
+    // SAFETY: as above.
+    flow.cgroup_id = unsafe { bpf_skb_cgroup_id(packet.skb) };
     flow.start_ns = emit::now_ns();
     flow.tuple = Tuple { local: packet.local.0, remote: packet.remote.0, local_port, remote_port, netns: 0 };
     let preexisting = (flow.traits >> 16) as u16 & flags::PREEXISTING;
@@ -160,13 +159,12 @@ fn add(flow: &mut UdpFlow, count: &Count) {
 
 /// Bytes without a place of their own count for their cgroup.
 #[inline(always)]
-fn merge(packet: &Packet, count: &Count) -> Option<()> {
+fn merge(packet: &Packet, count: &Count) {
     // SAFETY: the context of this program.
     let cgroup_id = unsafe { bpf_skb_cgroup_id(packet.skb) };
     let refused = Refused::untracked(Kind::UdpOpen, cgroup_id);
     let (sent, received) = if count.egress { (count.bytes, 0) } else { (0, count.bytes) };
     refused.merge(None, sent, received);
-    Some(())
 }
 
 /// The socket is closed: its first flow ends; others are ended by the next walk.
@@ -246,9 +244,11 @@ fn claim(flow: &mut UdpFlow, index: usize, last: bool) -> u64 {
 
 #[inline(always)]
 fn same(a: &[u8; 16], b: &[u8; 16]) -> bool {
-    // SAFETY: sixteen bytes each, any alignment is fine for unaligned reads.
-    unsafe {
-        let (a, b) = (a.as_ptr().cast::<u64>(), b.as_ptr().cast::<u64>());
-        a.read_unaligned() == b.read_unaligned() && a.add(1).read_unaligned() == b.add(1).read_unaligned()
-    }
+    // As two words: the compiler compares arrays by a call.
+    let words = |bytes: &[u8; 16]| {
+        // SAFETY: sixteen bytes, read unaligned.
+        unsafe { bytes.as_ptr().cast::<[u64; 2]>().read_unaligned() }
+    };
+    let (a, b) = (words(a), words(b));
+    a[0] == b[0] && a[1] == b[1]
 }

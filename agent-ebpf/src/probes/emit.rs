@@ -196,11 +196,13 @@ fn admit(kind: Kind, cgroup_id: u64, now: u64, bytes: u32) -> Admission {
     let Some(account) = account(cgroup_id) else {
         return Admission { counters, allowed: true, wake };
     };
+    // SAFETY: a map value.
+    let window = unsafe { &raw mut (*account).window[ring as usize] };
     // SAFETY: a map value. Two CPUs may race here: a lost update makes the budget a little wider, never a count wrong.
-    let word = unsafe { addr_of!((*account).window[ring as usize]).read_volatile() };
+    let word = unsafe { read_volatile(window) };
     let (word, used) = rules::window_add(word, now, bytes);
     // SAFETY: as above.
-    unsafe { write_volatile(&raw mut (*account).window[ring as usize], word) };
+    unsafe { write_volatile(window, word) };
     let allowed = rules::may_write(used, guaranteed, pending, ring_bytes);
     Admission { counters, allowed, wake }
 }

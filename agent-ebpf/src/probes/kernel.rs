@@ -1,6 +1,6 @@
 //! Reading kernel structs: fields at the offsets that the agent took from the running kernel's BTF.
 //!
-//! Pointers here are what the verifier calls PTR_TO_BTF_ID (tracepoint arguments, `bpf_skc_to_tcp_sock`,
+//! Pointers here are what the verifier calls `PTR_TO_BTF_ID` (tracepoint arguments, `bpf_skc_to_tcp_sock`,
 //! `bpf_get_current_task_btf`, and pointers read through those): it checks each load against the struct's type, and a
 //! load from a stale pointer yields zero instead of a fault.
 
@@ -27,8 +27,10 @@ pub(crate) use offset;
 /// Reads a field.
 #[inline(always)]
 pub fn read<T: Copy>(base: Kptr, offset: usize) -> T {
+    // SAFETY: the offset of a member of what `base` points to.
+    let field = unsafe { base.add(offset) }.cast::<T>();
     // SAFETY: see the module's documentation.
-    unsafe { *base.add(offset).cast::<T>() }
+    unsafe { *field }
 }
 
 const _: () = assert!(size_of::<Offsets>() == 4 * Offsets::SOURCES.len());

@@ -27,7 +27,7 @@ pub fn may_be_v4(remote: u32) -> bool {
     remote == u32::from_ne_bytes(rules::IMDS_V4) || remote == u32::from_ne_bytes(rules::POD_IDENTITY_V4)
 }
 
-/// The early test: whether an IPv6 peer may be a metadata service. All of them are below fd00:ec2::.
+/// The early test: whether an IPv6 peer may be a metadata service. All of them are below `fd00:ec2::`.
 #[inline(always)]
 pub fn may_be_v6(remote: &[u8; 16]) -> bool {
     remote[0] == 0xfd && may_be(remote)
@@ -110,7 +110,9 @@ struct Room<const N: usize> {
 #[inline(always)]
 fn capture<const N: usize>(packet: &Packet, segment: &Segment) -> Option<()> {
     // SAFETY: the context of this program.
-    let (cookie, cgroup_id) = unsafe { (bpf_get_socket_cookie(packet.skb.cast()), bpf_skb_cgroup_id(packet.skb)) };
+    let cookie = unsafe { bpf_get_socket_cookie(packet.skb.cast()) };
+    // SAFETY: as above.
+    let cgroup_id = unsafe { bpf_skb_cgroup_id(packet.skb) };
     let now = emit::now_ns();
     let slot = match emit::reserve::<Room<N>>(Kind::MetadataSegment, cgroup_id, now) {
         Reserved::Slot(slot) => slot,
@@ -124,10 +126,10 @@ fn capture<const N: usize>(packet: &Packet, segment: &Segment) -> Option<()> {
     let mut captured = segment.payload.min(N as u32);
     // The compiler drops bounds that it can prove and the verifier cannot: hide the value from it, then bound it.
     // SAFETY: a local.
-    let len = unsafe {
-        core::ptr::write_volatile(&raw mut captured, captured);
-        ((core::ptr::read_volatile(&raw const captured) - 1) & (N as u32 - 1)) + 1
-    };
+    unsafe { core::ptr::write_volatile(&raw mut captured, captured) };
+    // SAFETY: a local.
+    let hidden = unsafe { core::ptr::read_volatile(&raw const captured) };
+    let len = ((hidden - 1) & (N as u32 - 1)) + 1;
     // SAFETY: `data` has N bytes and `len` is at most N.
     let result = unsafe { bpf_skb_load_bytes(packet.skb.cast(), segment.offset, room.data.as_mut_ptr().cast(), len) };
     let captured = if result == 0 {

@@ -1,4 +1,4 @@
-//! cgroup_skb at the cgroup2 root, both ways: one early test lets TCP pass unless it is metadata traffic; UDP is counted.
+//! `cgroup_skb` at the cgroup2 root, both ways: one early test lets TCP pass unless it is metadata traffic; UDP is counted.
 //!
 //! The packet starts at its IP header. `skb.sk` is the local socket; the program runs once per local socket that a
 //! packet leaves or reaches, never for what is forwarded.
@@ -150,8 +150,10 @@ fn dispatch(packet: &Packet, protocol: u8) -> Option<()> {
 /// The IP header, in place: the stack has made it linear before this hook.
 #[inline(always)]
 fn header<T>(skb: *mut __sk_buff) -> Option<&'static T> {
-    // SAFETY: fields of the context; the verifier knows them as packet pointers.
-    let (start, end) = unsafe { ((*skb).data as usize, (*skb).data_end as usize) };
+    // SAFETY: a field of the context; the verifier knows it as the packet's start.
+    let start = unsafe { (*skb).data } as usize;
+    // SAFETY: a field of the context; the verifier knows it as the packet's end.
+    let end = unsafe { (*skb).data_end } as usize;
     if start + size_of::<T>() > end {
         emit::count(counter::UNREADABLE_PACKETS);
         return None;
@@ -162,8 +164,10 @@ fn header<T>(skb: *mut __sk_buff) -> Option<&'static T> {
 
 #[inline(always)]
 fn full_socket(skb: *mut __sk_buff) -> Option<*mut bpf_sock> {
-    // SAFETY: a field of the context.
-    let sk = unsafe { (*skb).__bindgen_anon_2.sk };
+    // SAFETY: the context of this program.
+    let fields = unsafe { &*skb };
+    // SAFETY: the union has one member.
+    let sk = unsafe { fields.__bindgen_anon_2.sk };
     if sk.is_null() {
         return None;
     }

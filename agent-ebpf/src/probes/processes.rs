@@ -49,11 +49,10 @@ fn try_exec(ctx: &BtfTracePointContext) -> Option<()> {
             bits |= flags::ARGS_CUT;
         }
         let wanted = bounded(all.min(ARGS_BYTES as u64 - 1), ARGS_BYTES as u64 - 1);
-        // SAFETY: path_len < EXE_PATH_BYTES and wanted < ARGS_BYTES, and `data` has room for both.
-        let result = unsafe {
-            let to = scratch.data.as_mut_ptr().add(path_len as usize);
-            bpf_probe_read_user(to.cast(), wanted as u32, start as *const _)
-        };
+        // SAFETY: path_len < EXE_PATH_BYTES.
+        let to = unsafe { scratch.data.as_mut_ptr().add(path_len as usize) };
+        // SAFETY: wanted < ARGS_BYTES, for which `data` has room behind the path.
+        let result = unsafe { bpf_probe_read_user(to.cast(), wanted as u32, start as *const _) };
         if result == 0 {
             args_len = wanted;
         }
@@ -146,8 +145,8 @@ fn try_exit(ctx: &BtfTracePointContext) -> Option<()> {
 pub fn bounded(value: u64, mask: u64) -> u64 {
     let mut hidden = value;
     // SAFETY: a local.
-    unsafe {
-        write_volatile(&raw mut hidden, value);
-        read_volatile(&raw const hidden) & mask
-    }
+    unsafe { write_volatile(&raw mut hidden, value) };
+    // SAFETY: a local.
+    let hidden = unsafe { read_volatile(&raw const hidden) };
+    hidden & mask
 }

@@ -1,4 +1,4 @@
-//! cgroup sock_release: the last descriptor of an IPv4 or IPv6 socket is closed, in the closer's context and before the
+//! cgroup `sock_release`: the last descriptor of an IPv4 or IPv6 socket is closed, in the closer's context and before the
 //! protocol hears of it. Exact, killed processes included.
 
 use aya_ebpf::bindings::bpf_sock;

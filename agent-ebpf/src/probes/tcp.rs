@@ -1,4 +1,4 @@
-//! sock_ops at the cgroup2 root: every TCP connection's establishment, failure and close, exactly; and the tracepoint
+//! `sock_ops` at the cgroup2 root: every TCP connection's establishment, failure and close, exactly; and the tracepoint
 //! that tells the end of connections older than the probes.
 //!
 //! The state callback is asked for per socket, at connect and at acceptance. The kernel calls it before the state
@@ -194,7 +194,7 @@ fn untracked_closes(tcp: Kptr, old_state: u8) {
 /// The order is the verifier's: what branches most comes last, or Linux 6.1 follows every combination.
 #[inline(always)]
 pub fn report(kind: Kind, tcp: Kptr, entry: &mut TcpSocket, tuple: &Tuple, old_state: u8, now: u64) -> Outcome {
-    let direction = (entry.flags >> OUTBOUND_SHIFT & 1) as u8 | (entry.flags >> INBOUND_SHIFT & 1) as u8 * 2;
+    let direction = ((entry.flags >> OUTBOUND_SHIFT) & 1) as u8 | (((entry.flags >> INBOUND_SHIFT) & 1) as u8 * 2);
     let reserved = emit::reserve::<wire::Tcp>(kind, entry.cgroup_id, now);
     let (sent, received) = payload_bytes(tcp);
     let last = matches!(kind, Kind::TcpEnd);
@@ -212,7 +212,7 @@ pub fn report(kind: Kind, tcp: Kptr, entry: &mut TcpSocket, tuple: &Tuple, old_s
     };
     // SAFETY: a reserved place of this size, ours until submitted.
     let record = unsafe { &mut *slot.place() };
-    let bits = (entry.flags & tcp_flags::RECORD) as u16 | flags::FIRST * (entry.shown ^ 1) as u16;
+    let bits = (entry.flags & tcp_flags::RECORD) as u16 | (flags::FIRST * (entry.shown ^ 1) as u16);
     record.header = emit::header::<wire::Tcp>(kind, bits, 0, now, entry.cgroup_id);
     record.cookie = entry.cookie;
     record.start_ns = entry.start_ns;
@@ -291,10 +291,10 @@ fn try_preexisting(ctx: &BtfTracePointContext) -> Option<()> {
 /// A socket's entry, made if there is room for one.
 #[inline(always)]
 pub fn track(sk: *mut bpf_sock) -> Option<&'static mut TcpSocket> {
-    if let Some(entry) = kernel::storage::<_, TcpSocket, _>(&TCP_SOCKETS, sk, false) {
-        if entry.flags & tcp_flags::TRACKED != 0 {
-            return Some(entry);
-        }
+    if let Some(entry) = kernel::storage::<_, TcpSocket, _>(&TCP_SOCKETS, sk, false)
+        && entry.flags & tcp_flags::TRACKED != 0
+    {
+        return Some(entry);
     }
     if !emit::admit_socket() {
         return None;
@@ -314,13 +314,15 @@ pub fn payload_bytes(tcp: Kptr) -> (u64, u64) {
     let received: u64 = read(tcp, offset!(tcp_bytes_received));
     let bits: u64 = read(tcp, offset!(sk_flags));
     let fin = u64::from(bits & SOCK_DONE_BIT != 0 && received > 0);
-    (if sent > again { sent - again } else { 0 }, received - fin)
+    (sent.saturating_sub(again), received - fin)
 }
 
 #[inline(always)]
 fn socket(ctx: &SockOpsContext) -> Option<*mut bpf_sock> {
-    // SAFETY: a field of the context; null unless it is a full socket.
-    let sk = unsafe { (*ctx.ops).__bindgen_anon_2.sk };
+    // SAFETY: the context of this program.
+    let fields = unsafe { &*ctx.ops };
+    // SAFETY: the union has one member; null unless it is a full socket.
+    let sk = unsafe { fields.__bindgen_anon_2.sk };
     if sk.is_null() { None } else { Some(sk) }
 }
 

@@ -16,15 +16,17 @@ use super::tcp;
 /// Field `index` (of eight bytes each) of an iterator's context; `None` when null, as at the iteration's end.
 #[inline(always)]
 pub fn field(ctx: *mut core::ffi::c_void, index: usize) -> Option<Kptr> {
-    // SAFETY: the context has at least four such fields; the verifier checks the index.
-    let pointer = unsafe { *ctx.cast::<Kptr>().add(index) };
+    // SAFETY: the context has at least four such fields.
+    let field = unsafe { ctx.cast::<Kptr>().add(index) };
+    // SAFETY: as above; the verifier checks the index.
+    let pointer = unsafe { *field };
     if pointer.is_null() { None } else { Some(pointer) }
 }
 
 /// `bpf_iter__bpf_sk_storage_map { meta, map, sk, value }` over `TCP_SOCKETS`.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/bpf_sk_storage_map")]
-pub fn walk_tcp(ctx: *mut core::ffi::c_void) -> i32 {
+pub extern "C" fn walk_tcp(ctx: *mut core::ffi::c_void) -> i32 {
     try_walk_tcp(ctx);
     0
 }
@@ -56,7 +58,7 @@ fn try_walk_tcp(ctx: *mut core::ffi::c_void) -> Option<()> {
 /// `bpf_iter__bpf_sk_storage_map { meta, map, sk, value }` over `UDP_SOCKETS`.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/bpf_sk_storage_map")]
-pub fn walk_udp(ctx: *mut core::ffi::c_void) -> i32 {
+pub extern "C" fn walk_udp(ctx: *mut core::ffi::c_void) -> i32 {
     try_walk_udp(ctx);
     0
 }
@@ -77,7 +79,7 @@ fn try_walk_udp(ctx: *mut core::ffi::c_void) -> Option<()> {
 /// `bpf_iter__bpf_map_elem { meta, map, key, value }` over `UDP_PEERS`.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/bpf_map_elem")]
-pub fn walk_peers(ctx: *mut core::ffi::c_void) -> i32 {
+pub extern "C" fn walk_peers(ctx: *mut core::ffi::c_void) -> i32 {
     try_walk_peers(ctx);
     0
 }
@@ -86,20 +88,22 @@ pub fn walk_peers(ctx: *mut core::ffi::c_void) -> i32 {
 fn try_walk_peers(ctx: *mut core::ffi::c_void) -> Option<()> {
     let key = field(ctx, 2)?.cast::<PeerKey>();
     let value = field(ctx, 3)?.cast_mut().cast::<UdpFlow>();
-    // SAFETY: key and value of a map element.
-    let (key, flow) = unsafe { (*key, &mut *value) };
+    // SAFETY: the key of a map element.
+    let key = unsafe { *key };
+    // SAFETY: the value of a map element; racing writers use atomics.
+    let flow = unsafe { &mut *value };
     // SAFETY: copied at once.
     if let Some(closer) = unsafe { CLOSED_SOCKETS.get(key.cookie) } {
         if datagrams::state(flow) == udp_state::ACTIVE || datagrams::fresh(flow) {
             datagrams::report(Kind::UdpEnd, flow, *closer, 0);
         }
-        let _ = UDP_PEERS.remove(&key);
+        let _ = UDP_PEERS.remove(key);
         return Some(());
     }
     if datagrams::state(flow) == udp_state::ENDED && !datagrams::fresh(flow) {
         // Reported as ended a walk ago and silent since. A datagram between this look and the removal, after more than
         // a minute of silence, would be lost.
-        let _ = UDP_PEERS.remove(&key);
+        let _ = UDP_PEERS.remove(key);
         return Some(());
     }
     visit(flow);
