@@ -111,11 +111,19 @@ impl Exporter {
         flatten((&mut self.done).await)
     }
 
-    /// Lets what waits be written, for so long at most.
-    pub(crate) async fn finish(self, wait: Duration) -> Result<(), Error> {
+    /// Lets what waits be written, as long as the reader goes on taking: one that takes nothing for so long is left behind.
+    pub(crate) async fn finish(mut self, silence: Duration) -> Result<(), Error> {
         self.shared.lock().closed = true;
         self.shared.ready.notify_one();
-        tokio::time::timeout(wait, self.done).await.map_or(Err(Error::Stuck), flatten)
+        loop {
+            let before = self.shared.lock().queue.len();
+            if let Ok(done) = tokio::time::timeout(silence, &mut self.done).await {
+                return flatten(done);
+            }
+            if self.shared.lock().queue.len() >= before {
+                return Err(Error::Stuck);
+            }
+        }
     }
 }
 

@@ -64,6 +64,11 @@ impl<T> Lossy<T> {
         Some(entry)
     }
 
+    /// How many wait to be taken.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Nothing to take.
     pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()

@@ -45,11 +45,12 @@ const INPUT_BATCHES: usize = 64;
 /// Questions of `sekisho doctor` that wait: one per client.
 const QUESTIONS: usize = 8;
 
-/// The agent has two seconds to stop. What the probes still hold gets most of them,
-const DRAIN_WAIT: Duration = Duration::from_secs(1);
-/// then standard output,
-const EXPORT_WAIT: Duration = Duration::from_millis(500);
-/// then clients of the socket.
+/// An idle agent stops in a fraction of a second; one with much to tell takes as long as that goes on. Each of these is
+/// how long one part may stand still: the probes with what they still hold (their last walk sends nothing for a while),
+const DRAIN_WAIT: Duration = Duration::from_secs(5);
+/// standard output (a reader that takes nothing is left behind),
+const EXPORT_WAIT: Duration = Duration::from_secs(1);
+/// and, in all, clients of the socket.
 const CLIENTS_WAIT: Duration = Duration::from_millis(250);
 
 /// What to do besides the configuration.
@@ -167,7 +168,7 @@ async fn run_and_stop(
 ) -> Result<(), Error> {
     let ended = pump.run(&mut inputs, &mut questions, stop).await;
     probes.stop();
-    if timeout(DRAIN_WAIT, pump.drain(&mut inputs)).await.is_err() {
+    if !pump.drain(&mut inputs, DRAIN_WAIT).await {
         tracing::warn!("the probes took too long to stop; their last records are lost");
     }
     let written = pump.finish(EXPORT_WAIT).await;

@@ -124,11 +124,17 @@ impl Pump {
         }
     }
 
-    /// Takes what is left, until the other side closes.
-    pub(super) async fn drain(&mut self, inputs: &mut mpsc::Receiver<Vec<Input>>) {
-        while let Some(batch) = inputs.recv().await {
-            self.take(batch);
-            self.put_out().await;
+    /// Takes what is left, until the other side closes; whether it did before it fell silent for so long.
+    pub(super) async fn drain(&mut self, inputs: &mut mpsc::Receiver<Vec<Input>>, silence: Duration) -> bool {
+        loop {
+            match tokio::time::timeout(silence, inputs.recv()).await {
+                Ok(Some(batch)) => {
+                    self.take(batch);
+                    self.put_out().await;
+                }
+                Ok(None) => return true,
+                Err(_) => return false,
+            }
         }
     }
 

@@ -115,7 +115,7 @@ fn nothing_is_lost_at_the_stop() {
         assert!(matches!(pump.run(&mut inputs, &mut questions, stop).await, Ended::Stopped));
         send.send(vec![exec(4)]).await.expect("room");
         drop(send);
-        pump.drain(&mut inputs).await;
+        assert!(pump.drain(&mut inputs, EVER).await, "the inputs end");
         pump.finish(EVER).await.expect("writes");
     });
     assert_eq!(pids(&page), [1, 2, 3, 4]);
