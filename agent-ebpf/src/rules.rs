@@ -3,6 +3,9 @@
 
 use crate::wire::{Outcome, Service};
 
+/// Verdict of every cgroup program.
+pub const ALLOW: i32 = 1;
+
 /// Port of both metadata services.
 pub const METADATA_PORT: u16 = 80;
 

@@ -24,5 +24,4 @@ mod release;
 mod tcp;
 mod walks;
 
-/// Verdict of every cgroup program.
-const ALLOW: i32 = 1;
+use agent_ebpf::rules::ALLOW;
