@@ -84,13 +84,20 @@ impl Agent {
 
     /// Starts an agent with configuration keys of the test's own and waits until it is ready.
     pub fn with(configuration: Value) -> Result<Self> {
+        let mut agent = Self::launch("json", configuration)?;
+        agent.wait_until_ready()?;
+        Ok(agent)
+    }
+
+    /// Starts an agent with a form of standard output and configuration keys of the test's own, and waits for nothing.
+    pub fn launch(output: &str, configuration: Value) -> Result<Self> {
         let home = tempfile::tempdir().context("make a directory")?;
         let metrics = free_port()?;
         let path = write_configuration(home.path(), metrics, configuration)?;
         let program = program()?;
         let stderr = File::create(home.path().join("stderr")).context("create a file for standard error")?;
         let mut child = Command::new(&program)
-            .args(["run", "--standalone", "-o", "json", "--config"])
+            .args(["run", "--standalone", "-o", output, "--config"])
             .arg(path)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -98,9 +105,7 @@ impl Agent {
             .spawn()
             .with_context(|| format!("start {}", program.display()))?;
         let (lines, reader) = collect(child.stdout.take().context("the agent has no output")?);
-        let mut agent = Self { child, home, metrics, lines, reader: Some(reader) };
-        agent.wait_until_ready()?;
-        Ok(agent)
+        Ok(Self { child, home, metrics, lines, reader: Some(reader) })
     }
 
     /// Its process id.
@@ -227,7 +232,8 @@ impl Agent {
         }
     }
 
-    fn wait_until_ready(&mut self) -> Result<()> {
+    /// Waits until it says that it is ready.
+    pub fn wait_until_ready(&mut self) -> Result<()> {
         let deadline = Instant::now() + scale::deadline();
         loop {
             if metrics::get(self.metrics, "/readyz").is_ok_and(|(status, _)| status == 200) {
