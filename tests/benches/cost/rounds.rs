@@ -1,0 +1,181 @@
+//! Rounds: the agent and the empty programs take turns, and who begins changes from round to round, for other users of the
+//! machine come and go.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use serde_json::json;
+use system_tests::metrics::{self, Metrics};
+use system_tests::{Agent, Pod};
+
+use crate::empty::{self, Empty};
+use crate::figures::{AgentRun, Cpu, KernelRun, Phase, Round, Scrape, Seen, Walk};
+use crate::memory::{Charged, Memory};
+use crate::process::{cpu_ns, watch_start};
+use crate::programs::{Counts, counts, since};
+use crate::work::{BULK_BYTES, Site};
+
+/// The agent's default.
+const FOLD_SECONDS: u64 = 10;
+/// A fold, a walk and a reading of the counters fall into this time, whenever it begins.
+const SETTLE: Duration = Duration::from_secs(FOLD_SECONDS + 2);
+/// Idle seconds that are averaged.
+const IDLE: Duration = Duration::from_secs(10);
+/// Scrapes that are averaged.
+const SCRAPES: u64 = 50;
+
+/// Makes all rounds.
+pub(crate) fn run(rounds: u32, connections: u32, object: &[u8]) -> Result<Vec<Round>> {
+    let attached = empty::programs(object)?;
+    let with_agent = |round| {
+        eprintln!("round {round}/{rounds}: with the agent");
+        agent(connections, attached).with_context(|| format!("round {round} with the agent"))
+    };
+    let with_empty = |round| {
+        eprintln!("round {round}/{rounds}: with empty programs");
+        let _programs = Empty::attach(object)?;
+        kernel(&Site::new()?, std::process::id(), connections, |_| Ok(()))
+            .with_context(|| format!("round {round} with empty programs"))
+    };
+    (1..=rounds)
+        .map(|round| {
+            Ok(if round % 2 == 1 {
+                let agent = with_agent(round)?;
+                Round { agent, empty: with_empty(round)? }
+            } else {
+                let empty = with_empty(round)?;
+                Round { agent: with_agent(round)?, empty }
+            })
+        })
+        .collect()
+}
+
+/// What follows a kind of work.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Done {
+    Nothing,
+    Churn,
+    Bulk,
+    Datagrams,
+}
+
+/// Does each kind of work and counts what a process's programs did; `then` is called before the first and after each.
+fn kernel(site: &Site, pid: u32, connections: u32, mut then: impl FnMut(Done) -> Result<()>) -> Result<KernelRun> {
+    then(Done::Nothing)?;
+    let (programs, ()) = counted(pid, || site.churn(connections as usize))?;
+    let churn = Phase { units: connections.into(), programs };
+    then(Done::Churn)?;
+    let (programs, ()) = counted(pid, || site.bulk())?;
+    let bulk = Phase { units: number(BULK_BYTES as u64) / 1e6, programs };
+    then(Done::Bulk)?;
+    let (programs, units) = counted(pid, || site.datagrams())?;
+    let datagrams = Phase { units: number(units), programs };
+    then(Done::Datagrams)?;
+    Ok(KernelRun { churn, bulk, datagrams })
+}
+
+fn counted<T>(pid: u32, work: impl FnOnce() -> Result<T>) -> Result<(Counts, T)> {
+    let before = counts(pid)?;
+    let result = work()?;
+    Ok((since(&before, &counts(pid)?), result))
+}
+
+fn agent(connections: u32, attached: usize) -> Result<AgentRun> {
+    let started = Instant::now();
+    let mut agent = Agent::launch("none", json!({ "fold_seconds": FOLD_SECONDS }))?;
+    let pid = agent.pid();
+    // Declared after the agent would mean removed before it ends.
+    let charged = Charged::of(pid)?;
+    let run = measure(&mut agent, charged.as_ref(), started, attached, connections);
+    agent.finish()?;
+    run.with_context(|| format!("measure agent {pid}"))
+}
+
+fn measure(
+    agent: &mut Agent,
+    charged: Option<&Charged>,
+    started: Instant,
+    attached: usize,
+    connections: u32,
+) -> Result<AgentRun> {
+    let pid = agent.pid();
+    let start = watch_start(pid, started, attached)?;
+    agent.wait_until_ready()?;
+    std::thread::sleep(SETTLE);
+    let idle = Memory::of(pid, charged)?;
+    let before = cpu_ns(pid)?;
+    std::thread::sleep(IDLE);
+    let idle_second_ns = (cpu_ns(pid)? - before) / IDLE.as_secs();
+
+    let site = Site::new()?;
+    let workload = site.client_workload();
+    let mut cpu = Cpu { idle_second_ns, churn_ns: 0, flows_ns: 0, datagrams_ns: 0 };
+    let mut seen = Seen { connections: 0.0, tuples: 0.0 };
+    let (mut last_ns, mut last_seen) = (0, 0.0);
+    let kernel = kernel(&site, pid, connections, |done| {
+        if done != Done::Nothing {
+            std::thread::sleep(SETTLE);
+        }
+        let now_ns = cpu_ns(pid)?;
+        let now_seen = outbound(agent, &workload)?;
+        match done {
+            Done::Nothing | Done::Bulk => {}
+            Done::Churn => (cpu.churn_ns, seen.connections) = (now_ns - last_ns, now_seen - last_seen),
+            Done::Datagrams => (cpu.datagrams_ns, seen.tuples) = (now_ns - last_ns, now_seen - last_seen),
+        }
+        // Without what asking costs.
+        (last_ns, last_seen) = (cpu_ns(pid)?, now_seen);
+        Ok(())
+    })?;
+
+    let before = (cpu_ns(pid)?, counts(pid)?);
+    let held = site.hold()?;
+    std::thread::sleep(SETTLE);
+    cpu.flows_ns = cpu_ns(pid)? - before.0;
+    let live = Memory::of(pid, charged)?;
+    let walks = since(&before.1, &counts(pid)?).get("walk_tcp").copied().unwrap_or_default();
+    site.release(held)?;
+
+    let pods = site.pods()?;
+    std::thread::sleep(SETTLE);
+    let scrape = scrape(agent, &pods)?;
+    Ok(AgentRun {
+        kernel,
+        start,
+        idle,
+        live,
+        cpu,
+        walk: Walk { sockets: walks.count, time_ns: walks.time_ns },
+        scrape,
+        seen,
+    })
+}
+
+/// Connections and UDP flows that ended well, as the agent counts them for a client.
+fn outbound(agent: &Agent, workload: &str) -> Result<f64> {
+    let labels = [("workload", workload), ("direction", "outbound"), ("outcome", "established")];
+    Ok(agent.metrics()?.sum("sekisho_connections_total", &labels))
+}
+
+/// Scrapes an agent that knows some pods.
+fn scrape(agent: &Agent, pods: &[Pod]) -> Result<Scrape> {
+    let metrics = Metrics::scrape(agent.http())?;
+    for pod in pods {
+        let workload = format!("pod-{}", pod.uid);
+        let known = metrics.sum("sekisho_connections_total", &[("workload", &workload)]);
+        anyhow::ensure!(known > 0.0, "the agent has no metric of {workload}");
+    }
+    let samples = metrics.text.lines().filter(|line| !line.starts_with('#')).count();
+    let before = cpu_ns(agent.pid())?;
+    for _ in 0..SCRAPES {
+        metrics::get(agent.http(), "/metrics")?;
+    }
+    let cpu_ns = (cpu_ns(agent.pid())? - before) / SCRAPES;
+    Ok(Scrape { cpu_ns, bytes: metrics.text.len(), samples })
+}
+
+/// Counts here are far below 2^53.
+#[expect(clippy::cast_precision_loss, reason = "see above")]
+pub(crate) fn number(count: u64) -> f64 {
+    count as f64
+}
