@@ -20,6 +20,11 @@ const BPF_TARGET: &str = "bpfel-unknown-none";
 /// Instruction set of the probes. v3 (kernel 5.12) has atomic operations that return the old value, and 32-bit jumps.
 const BPF_CPU: &str = "v3";
 
+/// Programs of `agent-ebpf` for the BPF machine: the probes, and the empty ones that `cargo xtask bench` compares them with.
+pub(crate) const PROBES: &str = "probes";
+/// See [`PROBES`].
+pub(crate) const EMPTY: &str = "empty";
+
 /// What `cargo xtask build` takes.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -72,23 +77,30 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 
 /// Builds the probes for nodes of an architecture and returns their object.
 pub(crate) fn probes(architecture: &str, log: bool) -> Result<PathBuf> {
-    let mut command = probes_command("build", architecture)?;
+    let mut command = probes_command("build", architecture, &[PROBES])?;
     if log {
         command.args(["--features", "probe-log"]);
     }
     let built = process::cargo_build(&mut command).context("build the probes")?;
     let object = workspace::object(architecture);
-    copy_if_changed(&executable(built, "probes")?, &object)?;
+    copy_if_changed(&executable(built, PROBES)?, &object)?;
     Ok(object)
 }
 
-/// `cargo build` or `cargo clippy` for the probes.
-pub(crate) fn probes_command(subcommand: &str, architecture: &str) -> Result<Command> {
+/// Builds the empty programs and returns their object.
+pub(crate) fn empty(architecture: &str) -> Result<PathBuf> {
+    let mut command = probes_command("build", architecture, &[EMPTY])?;
+    executable(process::cargo_build(&mut command).context("build the empty programs")?, EMPTY)
+}
+
+/// `cargo build` or `cargo clippy` for programs of the BPF machine.
+pub(crate) fn probes_command(subcommand: &str, architecture: &str, programs: &[&str]) -> Result<Command> {
     let (compiler, linker) = toolchain::require()?;
     let mut command = process::cargo();
     command
         .arg(subcommand)
-        .args(["--release", "-Z", "build-std=core", "--package", "agent-ebpf", "--bin", "probes"])
+        .args(["--release", "-Z", "build-std=core", "--package", "agent-ebpf"])
+        .args(programs.iter().flat_map(|&program| ["--bin", program]))
         .args(["--target", BPF_TARGET, "--target-dir"])
         .arg(workspace::target().join("bpf").join(architecture))
         // The stable compiler builds `core` from source only when told that this is meant.

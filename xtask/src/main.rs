@@ -1,6 +1,7 @@
 //! Project tasks: `cargo xtask …`. Each command is a module; what they share is [`process`] (running programs) and
 //! [`workspace`] (where things lie).
 
+mod bench;
 mod build;
 mod process;
 mod run;
@@ -15,7 +16,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Set-up, build, run and test sekisho.
+/// Set-up, build, run, test and measure sekisho.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = true)]
 struct Arguments {
@@ -33,6 +34,8 @@ enum Command {
     Run(run::Arguments),
     /// Everything that must hold: formatting, lints, unit tests, system tests, the kernel matrix
     Test(test::Arguments),
+    /// Measure what the program costs, beside its neighbours and its aims
+    Bench(bench::Arguments),
     /// Hold the rules of the tree that compiler and clippy do not know
     Tidy,
     /// Run the kernel tests on Debian's kernels under QEMU
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Command::Build(arguments) => build::run(&arguments),
         Command::Run(arguments) => return run::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Tidy => tidy::run(),
         Command::VmTest(arguments) => vm::run(&arguments),
     };

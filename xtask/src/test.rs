@@ -140,7 +140,9 @@ fn clippy_probes() -> Result<Outcome> {
             compiler.rustc.display()
         ))),
         _ => {
-            process::run(build::probes_command("clippy", ARCH)?.args(["--", "-D", "warnings"]))?;
+            process::run(
+                build::probes_command("clippy", ARCH, &[build::PROBES, build::EMPTY])?.args(["--", "-D", "warnings"]),
+            )?;
             Ok(Outcome::Passed)
         }
     }
