@@ -13,6 +13,7 @@ mod http;
 mod kernel;
 mod lines;
 mod lossy;
+mod memory;
 mod node;
 mod tasks;
 mod telemetry;

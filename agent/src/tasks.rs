@@ -25,6 +25,7 @@ use crate::export::{self, Exporter, Style};
 use crate::http;
 use crate::kernel;
 use crate::lines::Form;
+use crate::memory;
 use crate::node;
 use crate::telemetry;
 
@@ -136,6 +137,7 @@ pub(crate) async fn run(config: Config, options: Options) -> Result<(), Error> {
     );
     // Since the probes are attached, nothing falls between this look around and their first records.
     pump.start(baseline::read(&config.roots.proc, &cgroup_root, config.processes.arguments)).await;
+    memory::give_back();
 
     let (ask, questions) = mpsc::channel(QUESTIONS);
     let clients = serve::Sources { feed: feed.clone(), status: ask, node: node_name, now: || node::clock().1 };
