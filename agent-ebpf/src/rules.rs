@@ -128,6 +128,8 @@ pub fn tcp_outcome(end: TcpEnding) -> Outcome {
         return established_outcome(end);
     }
     match end.error {
+        // Refused long ago and never read, for this SYN was sent again.
+        errno::ECONNREFUSED if end.stale_error == end.error && end.retransmitted => Outcome::TimedOut,
         errno::ECONNREFUSED => Outcome::Refused,
         errno::ENETUNREACH | errno::EHOSTUNREACH => Outcome::Unreachable,
         errno::EPERM | errno::EACCES => Outcome::Denied,

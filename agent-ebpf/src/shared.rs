@@ -38,11 +38,11 @@ pub mod counter {
         (kind.index() * FATES + fate as usize) as u32
     }
 
-    /// Sockets not tracked because the storage cap was reached or an allocation failed (their totals are merged at close).
+    /// Times that a socket found no room to be tracked (its totals are merged; a UDP socket asks with every datagram).
     pub const UNTRACKED_SOCKETS: u32 = (KINDS * FATES) as u32;
     /// Connect attempts not followed because their socket was not tracked.
     pub const UNTRACKED_ATTEMPTS: u32 = UNTRACKED_SOCKETS + 1;
-    /// UDP flows beside their socket's first that found the peers map full (their bytes are merged).
+    /// Datagrams of flows beside their socket's first that found the peers map full (their bytes are merged).
     pub const UNTRACKED_PEERS: u32 = UNTRACKED_SOCKETS + 2;
     /// Records accounted to the shared overflow account because the accounts map was full.
     pub const OVERFLOW_ACCOUNTS: u32 = UNTRACKED_SOCKETS + 3;
@@ -50,8 +50,10 @@ pub mod counter {
     pub const UNREADABLE_PACKETS: u32 = UNTRACKED_SOCKETS + 4;
     /// Tracked sockets that walks have come by: the difference over one round of walks is how many there are.
     pub const WALKED_SOCKETS: u32 = UNTRACKED_SOCKETS + 5;
+    /// Times that a walk put news off for want of room in the ring.
+    pub const DEFERRED: u32 = UNTRACKED_SOCKETS + 6;
     /// Number of counters.
-    pub const COUNT: u32 = UNTRACKED_SOCKETS + 6;
+    pub const COUNT: u32 = UNTRACKED_SOCKETS + 7;
 }
 
 /// Totals of one cgroup, map `ACCOUNTS`; all fields but the windows only grow, by atomic adds.
@@ -226,10 +228,10 @@ pub struct UdpFlow {
     pub total: [u64; 4],
     /// As much of `total` as records have told.
     pub reported: [u64; 4],
-    /// Directions seen in this flow's life: bit 0 sent, bit 1 received.
+    /// Seen in this flow's life: bit 0 sent, bit 1 received, bit 2 further peers of its socket.
     pub seen: u32,
-    /// Walks in a row that found nothing new.
-    pub quiet: u32,
+    /// Round of walks that found news last.
+    pub news_round: u32,
     /// See [`udp_state`].
     pub state: u32,
     /// [`crate::wire::Direction`] in the low byte, [`crate::wire::flags`] in the high half.
@@ -264,5 +266,7 @@ pub struct PeerKey {
     pub pad: [u8; 6],
 }
 
-/// Walks without news after which a UDP flow counts as ended: 6 walks of 10 s.
-pub const QUIET_WALKS: u32 = 6;
+/// Rounds of walks without news after which a UDP socket's first flow counts as ended: 6 of 10 s.
+pub const QUIET_ROUNDS: u32 = 6;
+/// The same for the flows beside it, whose room is for all: 2 of 10 s.
+pub const QUIET_ROUNDS_OF_PEERS: u32 = 2;

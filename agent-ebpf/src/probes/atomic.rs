@@ -23,6 +23,13 @@ pub fn replace_u32(at: *mut u32, old: u32, new: u32) -> bool {
     unsafe { atomic_cxchg::<u32, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(at, old, new).1 }
 }
 
+/// Puts `new` there and returns what stood there.
+#[inline(always)]
+pub fn swap_u32(at: *mut u32, new: u32) -> u32 {
+    // SAFETY: as in `add`.
+    unsafe { atomic_xchg::<u32, { AtomicOrdering::SeqCst }>(at, new) }
+}
+
 /// Moves `reported` up to `total` and returns the difference, for a reporter that comes again: 0 when another one was
 /// faster or nothing is new.
 ///

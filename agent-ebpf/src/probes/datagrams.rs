@@ -3,7 +3,7 @@
 //!
 //! Counters grow by atomic adds, records tell the difference to what was told before: a walk and a close may meet.
 
-use core::ptr::{read_volatile, write_volatile};
+use core::ptr::read_volatile;
 
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_skb_cgroup_id};
 
@@ -20,8 +20,14 @@ const IPPROTO_UDP: u32 = 17;
 const SOCK_DGRAM: u32 = 2;
 const UDP_HEADER_BYTES: u32 = 8;
 
+/// Bits of [`UdpFlow::seen`]: set by whoever sees it first, never cleared.
 const SENT: u32 = 1;
 const RECEIVED: u32 = 2;
+const MANY: u32 = 4;
+// A record's flag is this bit, shifted.
+const _: () = assert!(MANY << 1 == flags::MANY_PEERS as u32);
+/// Looks at a flow whose identity another CPU is writing, before its datagram goes without.
+const CLAIM_LOOKS: u32 = 8;
 
 /// Traits word of a flow: direction in the low byte, flags in the high half.
 const fn traits(direction: Direction, bits: u16) -> u32 {
@@ -65,19 +71,35 @@ pub fn datagram(packet: &Packet) -> Option<()> {
     if state(flow) == udp_state::EMPTY && atomic::replace_u32(&raw mut flow.state, udp_state::EMPTY, udp_state::CLAIMED)
     {
         begin(flow, packet, local_port, remote_port);
-        // SAFETY: a map value; the flow's identity is complete.
-        unsafe { write_volatile(&raw mut flow.state, udp_state::ACTIVE) };
+        // Unless the socket was closed meanwhile.
+        atomic::replace_u32(&raw mut flow.state, udp_state::CLAIMED, udp_state::ACTIVE);
     }
-    match state(flow) {
-        udp_state::ACTIVE | udp_state::ENDED
-            if flow.tuple.remote_port == remote_port && same(&flow.tuple.remote, &packet.remote.0) =>
-        {
-            add(flow, &count);
+    let mut now = state(flow);
+    for _ in 0..CLAIM_LOOKS {
+        if now != udp_state::CLAIMED {
+            break;
         }
-        udp_state::CLOSED => merge(packet, &count),
-        _ => other_peer(flow, packet, local_port, remote_port, &count),
+        now = state(flow);
+    }
+    if now == udp_state::CLAIMED || now == udp_state::CLOSED {
+        merge(packet, &count);
+    } else if flow.tuple.remote_port != remote_port || !same(&flow.tuple.remote, &packet.remote.0) {
+        other_peer(flow, packet, local_port, remote_port, &count);
+    } else {
+        add(flow, &count);
+        if state(flow) == udp_state::CLOSED {
+            late(flow);
+        }
     }
     Some(())
+}
+
+/// The socket was closed while a datagram was counted: what its last record did not tell goes to the account.
+#[inline(always)]
+fn late(flow: &mut UdpFlow) {
+    let sent = claim(flow, 0, false);
+    let received = claim(flow, 1, false);
+    Refused::untracked(Kind::UdpOpen, flow.cgroup_id).merge(None, sent, received);
 }
 
 struct Count {
@@ -89,13 +111,7 @@ struct Count {
 /// A datagram of a socket that already has a flow with another peer.
 #[inline(always)]
 fn other_peer(first: &mut UdpFlow, packet: &Packet, local_port: u16, remote_port: u16, count: &Count) {
-    let many = traits(Direction::Unknown, flags::MANY_PEERS);
-    // SAFETY: a map value.
-    let word = unsafe { read_volatile(&raw const first.traits) };
-    if word & many == 0 {
-        // SAFETY: a map value; a racing writer writes the same bit.
-        unsafe { write_volatile(&raw mut first.traits, word | many) };
-    }
+    mark(first, MANY);
     // SAFETY: the context's socket.
     let cookie = unsafe { bpf_get_socket_cookie(packet.skb.cast()) };
     let key = PeerKey { cookie, remote: packet.remote.0, port: remote_port, pad: [0; 6] };
@@ -147,9 +163,14 @@ fn add(flow: &mut UdpFlow, count: &Count) {
     let way = usize::from(!count.egress);
     atomic::add(&raw mut flow.total[way], count.bytes);
     atomic::add(&raw mut flow.total[way + 2], count.packets);
-    let bit = if count.egress { SENT } else { RECEIVED };
+    mark(flow, if count.egress { SENT } else { RECEIVED });
+}
+
+/// Sets a bit of [`UdpFlow::seen`]; tries again when another CPU sets one at the same moment.
+#[inline(always)]
+fn mark(flow: &mut UdpFlow, bit: u32) {
     for _ in 0..4 {
-        // SAFETY: a map value; the other direction's first datagram may set its bit at the same moment.
+        // SAFETY: a map value.
         let seen = unsafe { read_volatile(&raw const flow.seen) };
         if seen & bit != 0 || atomic::replace_u32(&raw mut flow.seen, seen, seen | bit) {
             break;
@@ -170,10 +191,9 @@ fn merge(packet: &Packet, count: &Count) {
 /// The socket is closed: its first flow ends; others are ended by the next walk.
 #[inline(always)]
 pub fn socket_closes(flow: &mut UdpFlow, closer: Owner) {
-    let before = state(flow);
-    // SAFETY: a map value.
-    unsafe { write_volatile(&raw mut flow.state, udp_state::CLOSED) };
-    if (flow.traits >> 16) as u16 & flags::MANY_PEERS != 0 {
+    // In one step: a walk that ends the flow at this moment comes before or after, and one of both tells it.
+    let before = atomic::swap_u32(&raw mut flow.state, udp_state::CLOSED);
+    if flow.seen & MANY != 0 {
         let _ = CLOSED_SOCKETS.insert(flow.cookie, closer, 0);
     }
     if before == udp_state::ACTIVE || before == udp_state::ENDED && fresh(flow) {
@@ -213,7 +233,7 @@ pub fn report(kind: Kind, flow: &mut UdpFlow, closer: Owner, more_flags: u16) {
             return;
         }
     };
-    let bits = (flow.traits >> 16) as u16 | more_flags;
+    let bits = (flow.traits >> 16) as u16 | ((flow.seen & MANY) << 1) as u16 | more_flags;
     let record = wire::Udp {
         header: emit::header::<wire::Udp>(kind, bits, 0, now, flow.cgroup_id),
         cookie: flow.cookie,

@@ -207,6 +207,20 @@ fn admit(kind: Kind, cgroup_id: u64, now: u64, bytes: u32) -> Admission {
     Admission { counters, allowed, wake }
 }
 
+/// Whether a walk must leave the rest for another one after a drain. Nothing was claimed, so nothing is lost.
+#[inline(always)]
+pub fn defers() -> bool {
+    // SAFETY: plain integers, frozen.
+    let ring_bytes = unsafe { read_volatile(addr_of!(SETTINGS.ring_bytes[Ring::Bulk as usize])) };
+    // SAFETY: the map is a ring.
+    let pending = unsafe { bpf_ringbuf_query(ring_ptr(Ring::Bulk), BPF_RB_AVAIL_DATA.into()) };
+    if pending <= ring_bytes / 4 {
+        return false;
+    }
+    count(counter::DEFERRED);
+    true
+}
+
 /// The account of a cgroup; the shared one when the map is full.
 #[inline(always)]
 pub fn account(cgroup_id: u64) -> Option<*mut Account> {

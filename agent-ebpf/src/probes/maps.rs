@@ -31,7 +31,7 @@ pub static LIFECYCLE: RingBuf<u8, { 1 << 20 }> = RingBuf::new();
 #[btf_map]
 pub static BULK: RingBuf<u8, { 1 << 22 }> = RingBuf::new();
 
-/// Counters of `agent_ebpf::shared::counter`, 66 x 8 bytes per CPU, in one value: one look-up a run. Writer: every
+/// Counters of `agent_ebpf::shared::counter`, 67 x 8 bytes per CPU, in one value: one look-up a run. Writer: every
 /// program. Reader: agent.
 #[btf_map]
 pub static COUNTERS: PerCpuArray<[u64; counter::COUNT as usize], 1> = PerCpuArray::new();
@@ -50,6 +50,10 @@ pub static OVERFLOW: Array<Account, 1> = Array::new();
 #[btf_map]
 pub static LIVE: Array<u64, 1> = Array::new();
 
+/// Number of the agent's present round of walks. Writer: agent. Reader: walks.
+#[btf_map]
+pub static ROUND: Array<u32, 1> = Array::new();
+
 /// Entries made less entries ended on one CPU, not told to [`LIVE`] yet. Writer, reader: emit.
 #[btf_map]
 pub static LIVE_LOCAL: PerCpuArray<u64, 1> = PerCpuArray::new();
@@ -64,10 +68,10 @@ pub static TCP_SOCKETS: CloneStorage<TcpSocket> = CloneStorage::new();
 #[btf_map]
 pub static UDP_SOCKETS: SkStorage<UdpFlow> = SkStorage::new();
 
-/// UDP flows beside their socket's first: 16,384 of 160 bytes and 32 of key (3.1 MB), allocated as they come. Writer: datagrams.
-/// Reader: walks. Deleter: walks, when silent or when the socket is closed.
+/// UDP flows beside their socket's first: 65,536 of 160 bytes and 32 of key (16 MB with the table's own at the most),
+/// allocated as they come: a resolver's socket makes one of each query, for two rounds of walks. Writer: datagrams. Reader: walks. Deleter: walks, when silent or when the socket is closed.
 #[btf_map]
-pub static UDP_PEERS: HashMap<PeerKey, UdpFlow, 16384, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
+pub static UDP_PEERS: HashMap<PeerKey, UdpFlow, 65536, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
 
 /// Closed sockets that have entries in [`UDP_PEERS`], and who closed them: 1,024 cookies. Writer: release. Reader: walks.
 /// Deleter: agent, after a walk.

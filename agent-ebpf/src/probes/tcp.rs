@@ -62,6 +62,8 @@ fn connects(ctx: &SockOpsContext) -> Option<()> {
 
 #[inline(always)]
 fn established(ctx: &SockOpsContext) -> Option<()> {
+    // Again: a program of a cgroup below may have asked for something else instead of beside it.
+    ask_for_states(ctx);
     let entry: &mut TcpSocket = kernel::storage(&TCP_SOCKETS, socket(ctx)?, false)?;
     entry.flags |= tcp_flags::ESTABLISHED;
     Some(())
@@ -149,6 +151,9 @@ fn closes(ctx: &SockOpsContext) -> Option<()> {
     let sk = socket(ctx)?;
     let tcp = kernel::tcp_sock(sk)?;
     let old_state = ctx.arg(0) as u8;
+    if old_state == tcp_state::CLOSE || old_state == tcp_state::LISTEN {
+        return None;
+    }
     let entry: Option<&mut TcpSocket> = kernel::storage(&TCP_SOCKETS, sk, false);
     let Some(entry) = entry else {
         untracked_closes(tcp, old_state);
@@ -158,7 +163,8 @@ fn closes(ctx: &SockOpsContext) -> Option<()> {
         untracked_closes(tcp, old_state);
         return None;
     }
-    if entry.flags & (tcp_flags::LISTENER | tcp_flags::PREEXISTING) != 0 {
+    // An attempt here has the callback of an earlier connection of its socket, and no SYN: its own probes tell it.
+    if entry.flags & (tcp_flags::LISTENER | tcp_flags::PREEXISTING | tcp_flags::ATTEMPT) != 0 {
         return None;
     }
     let now = emit::now_ns();
@@ -223,7 +229,7 @@ pub fn report(kind: Kind, tcp: Kptr, entry: &mut TcpSocket, tuple: &Tuple, old_s
     record.tuple = *tuple;
     let retransmits: u32 = read(tcp, offset!(tcp_total_retrans));
     // Walks and the end may meet here, and a segment count be told twice: bytes are exact, this is not worth an atomic.
-    record.retransmits = retransmits.wrapping_sub(entry.reported[2] as u32);
+    record.retransmits = retransmits.saturating_sub(entry.reported[2] as u32);
     entry.reported[2] = u64::from(retransmits);
     record.srtt_us = read::<u32>(tcp, offset!(tcp_srtt_us)) >> 3;
     // struct minmax: three samples of {time, value}; the value is all ones before the first measurement.

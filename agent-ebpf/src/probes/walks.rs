@@ -1,16 +1,18 @@
 //! Walks over what is open, started by the agent every ten seconds and at its end: news of long-lived connections and
 //! flows go to the ring; silent UDP flows end.
 //!
-//! The iterators write nothing to their seq files, so that one read covers everything without restarts.
+//! The iterators write nothing to their seq files, so that one read covers everything without restarts. The agent does not
+//! drain while it walks: when the ring is a quarter full, the rest of the news is put off, and the agent drains and walks
+//! again.
 
-use agent_ebpf::shared::{PeerKey, QUIET_WALKS, UdpFlow, counter, udp_state};
+use agent_ebpf::shared::{PeerKey, QUIET_ROUNDS, QUIET_ROUNDS_OF_PEERS, UdpFlow, counter, udp_state};
 use agent_ebpf::wire::{Kind, Owner, flags};
 
 use super::atomic;
 use super::datagrams;
 use super::emit;
 use super::kernel::{self, Kptr, offset, read};
-use super::maps::{CLOSED_SOCKETS, TcpSocket, UDP_PEERS, tcp_flags};
+use super::maps::{CLOSED_SOCKETS, ROUND, TcpSocket, UDP_PEERS, tcp_flags};
 use super::tcp;
 
 /// Field `index` (of eight bytes each) of an iterator's context; `None` when null, as at the iteration's end.
@@ -49,6 +51,9 @@ fn try_walk_tcp(ctx: *mut core::ffi::c_void) -> Option<()> {
     if entry.shown != 0 && sent <= entry.reported[0] && received <= entry.reported[1] {
         return None;
     }
+    if emit::defers() {
+        return None;
+    }
     let tuple = kernel::tuple_of(tcp);
     tcp::report(Kind::TcpOpen, tcp, entry, &tuple, read(tcp, offset!(sk_state)), emit::now_ns());
     entry.shown = 1;
@@ -72,7 +77,7 @@ fn try_walk_udp(ctx: *mut core::ffi::c_void) -> Option<()> {
     if datagrams::state(flow) != udp_state::CLOSED {
         emit::count(counter::WALKED_SOCKETS);
     }
-    visit(flow);
+    visit(flow, QUIET_ROUNDS);
     Some(())
 }
 
@@ -100,35 +105,47 @@ fn try_walk_peers(ctx: *mut core::ffi::c_void) -> Option<()> {
         let _ = UDP_PEERS.remove(key);
         return Some(());
     }
-    if datagrams::state(flow) == udp_state::ENDED && !datagrams::fresh(flow) {
-        // Reported as ended a walk ago and silent since. A datagram between this look and the removal, after more than
-        // a minute of silence, would be lost.
+    if visit(flow, QUIET_ROUNDS_OF_PEERS) {
+        // A datagram between this look and the removal, after long silence, would be lost.
         let _ = UDP_PEERS.remove(key);
-        return Some(());
     }
-    visit(flow);
     Some(())
 }
 
-/// Tells a flow's news, or ends it after long silence.
+/// Tells a flow's news, or ends it after so many silent rounds; whether it ended.
 #[inline(always)]
-fn visit(flow: &mut UdpFlow) {
+fn visit(flow: &mut UdpFlow, quiet_rounds: u32) -> bool {
     let state = datagrams::state(flow);
     if state != udp_state::ACTIVE && state != udp_state::ENDED {
-        return;
+        return false;
     }
+    let round = round();
     if datagrams::fresh(flow) {
-        flow.quiet = 0;
+        if emit::defers() {
+            return false;
+        }
+        flow.news_round = round;
         if state == udp_state::ENDED {
             // Silent for long, and back: a new flow.
             flow.start_ns = emit::now_ns();
             atomic::replace_u32(&raw mut flow.state, udp_state::ENDED, udp_state::ACTIVE);
         }
         datagrams::report(Kind::UdpOpen, flow, Owner::default(), 0);
-    } else if state == udp_state::ACTIVE {
-        flow.quiet += 1;
-        if flow.quiet >= QUIET_WALKS && atomic::replace_u32(&raw mut flow.state, udp_state::ACTIVE, udp_state::ENDED) {
-            datagrams::report(Kind::UdpEnd, flow, Owner::default(), flags::IDLE);
-        }
+        return false;
     }
+    if state != udp_state::ACTIVE || round.wrapping_sub(flow.news_round) < quiet_rounds || emit::defers() {
+        return false;
+    }
+    if !atomic::replace_u32(&raw mut flow.state, udp_state::ACTIVE, udp_state::ENDED) {
+        return false;
+    }
+    datagrams::report(Kind::UdpEnd, flow, Owner::default(), flags::IDLE);
+    true
+}
+
+/// Number of the agent's present round of walks.
+#[inline(always)]
+fn round() -> u32 {
+    // SAFETY: a map value that only the agent writes.
+    ROUND.get_ptr_mut(0).map_or(0, |round| unsafe { core::ptr::read_volatile(round) })
 }

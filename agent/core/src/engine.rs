@@ -176,6 +176,10 @@ impl Engine {
         self.books.held(Ledger::Process);
         self.processes.exec(fact);
         let owner = fact.process.owner;
+        // Whether a path was read before or after this exec cannot be told any more: the earlier program has none.
+        for earlier in self.starts.iter_mut().filter(|start| start.owner == owner) {
+            earlier.view.exe_resolved = None;
+        }
         // As it is now: it may start another program before the tick.
         let view = self.processes.view(owner, By::Exec);
         self.starts.push(Start { time: fact.time, cgroup_id: fact.cgroup_id, owner, uid: fact.uid, view });

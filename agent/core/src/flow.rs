@@ -26,6 +26,9 @@ use crate::output::{By, Protocol};
 use crate::process::ProcessTable;
 use crate::time::BootNs;
 
+/// Half the time between two ticks.
+const HALF_A_TICK_NS: u64 = 500_000_000;
+
 /// Folds records into rows, and puts the rows out when their fold is over.
 #[derive(Debug)]
 pub struct Folder {
@@ -90,8 +93,7 @@ impl Folder {
             process: tcp_process(fact),
             totals,
         };
-        // A connection's first record cannot end what an earlier one showed open.
-        self.add(entry, fact.cookie, fact.first && ended, processes);
+        self.add(entry, fact.cookie, processes);
     }
 
     /// Takes a UDP record in.
@@ -114,7 +116,7 @@ impl Folder {
                 ..Totals::default()
             },
         };
-        self.add(entry, fact.cookie, false, processes);
+        self.add(entry, fact.cookie, processes);
     }
 
     /// Takes an attempt in: a connection that ended with its outcome and never had a local address.
@@ -130,7 +132,7 @@ impl Folder {
             process: fact.connected.map(|owner| (owner, By::Connect)),
             totals: Totals { connections: 1, ..Totals::default() },
         };
-        self.add(entry, fact.cookie, true, processes);
+        self.add(entry, fact.cookie, processes);
     }
 
     /// Takes the kernel's accounts in: what they grew by since the last reading becomes merged rows.
@@ -143,7 +145,8 @@ impl Folder {
 
     /// Whether the fold is over. The first moment told begins the first fold.
     pub fn is_due(&mut self, now: BootNs) -> bool {
-        now.since(*self.start.get_or_insert(now)) >= self.fold_ns
+        // Ticks come once a second and never on the nanosecond: one that is a little early is not a second late.
+        now.since(*self.start.get_or_insert(now)).saturating_add(HALF_A_TICK_NS) >= self.fold_ns
     }
 
     /// Rows held in memory.
@@ -156,7 +159,7 @@ impl Folder {
         self.rows.len() == 0
     }
 
-    fn add(&mut self, entry: Entry<'_>, cookie: u64, no_snapshot: bool, processes: &mut ProcessTable) {
+    fn add(&mut self, entry: Entry<'_>, cookie: u64, processes: &mut ProcessTable) {
         let Entry { ledger, time, cgroup_id, ends, protocol, direction, outcome, process, mut totals } = entry;
         let exe =
             process.and_then(|(owner, _)| processes.touch(owner, time)).and_then(|process| process.exe().cloned());
@@ -180,7 +183,7 @@ impl Folder {
         };
         let process = process.map(|(owner, by)| (time, owner, by));
         let flow = (cookie, protocol, ends.remote, ends.remote_port);
-        if outcome.is_some() && !no_snapshot {
+        if outcome.is_some() {
             self.rows.ended(&flow);
         }
         let row = self.rows.add(key, totals, process);

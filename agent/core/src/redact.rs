@@ -284,7 +284,12 @@ const SOURCES: &[(&str, &str)] = &[
     (r#"(?i)((?:proxy-)?authorization|(?:set-)?cookie)(["']?\s*[:=]\s*)[^"']*"#, "$1$2[redacted]"),
     // Named values within an argument: JSON, query strings, lists of options.
     (
-        r#"(?i)([\w.-]*(?:passw|passphrase|pwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|credential|signature|sig|key|auth)[\w.-]*)(["']?\s*[:=]\s*)("(?:[^"\\]|\\.)*"?|'[^']*'?|[^\s&"']+)"#,
+        r#"(?i)([\w.-]*(?:pass|pwd|secret|token|jwt|dsn|api[_-]?key|access[_-]?key|private[_-]?key|credential|signature|sig|key|auth)[\w.-]*)(["']?\s*[:=]\s*)("(?:[^"\\]|\\.)*"?|'[^']*'?|[^\s&"']+)"#,
+        "$1$2[redacted]",
+    ),
+    // Names so short that they must end the name.
+    (
+        r#"(?i)([\w.-]*\b(?:\w*_)?(?:pw|pin|otp))(["']?\s*[:=]\s*)("(?:[^"\\]|\\.)*"?|'[^']*'?|[^\s&"']+)"#,
         "$1$2[redacted]",
     ),
     // URLs with user information; the password may hold any letter.

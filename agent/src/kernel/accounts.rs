@@ -15,6 +15,7 @@ pub(super) struct Accounts {
     by_cgroup: HashMap<MapData, u64, Words>,
     overflow: Array<MapData, Words>,
     live: Array<MapData, u64>,
+    round: Array<MapData, u32>,
 }
 
 /// Tracked sockets may be miscounted by this much: CPUs tell their balance in batches, and walks take their time.
@@ -27,12 +28,21 @@ impl Accounts {
             by_cgroup: take(ebpf, "ACCOUNTS")?,
             overflow: take(ebpf, "OVERFLOW")?,
             live: take(ebpf, "LIVE")?,
+            round: take(ebpf, "ROUND")?,
         })
     }
 
-    /// Tracked sockets that walks have come by so far.
-    pub(super) fn walked(&self) -> Result<u64, MapError> {
-        Ok(self.counters.get(&0, 0)?.iter().map(|cpu| cpu[counter::WALKED_SOCKETS as usize]).sum())
+    /// Starts a round of walks.
+    pub(super) fn begin_round(&mut self) -> Result<(), MapError> {
+        let round = self.round.get(&0, 0)?.wrapping_add(1);
+        self.round.set(0, round, 0)
+    }
+
+    /// Tracked sockets that walks have come by so far, and how often they put news off.
+    pub(super) fn walked(&self) -> Result<(u64, u64), MapError> {
+        let cpus = self.counters.get(&0, 0)?;
+        let sum = |index: u32| cpus.iter().map(|cpu| cpu[index as usize]).sum();
+        Ok((sum(counter::WALKED_SOCKETS), sum(counter::DEFERRED)))
     }
 
     /// Corrects the count of tracked sockets when a round of walks found another number: sockets that end unseen would

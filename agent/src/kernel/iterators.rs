@@ -58,8 +58,15 @@ impl Walk {
         let mut file = File::from(bpf(BPF_ITER_CREATE, &attr)?);
         let mut buffer = [0u8; 64];
         // The programs write nothing: the first read comes back empty, after the last object.
-        while file.read(&mut buffer)? > 0 {}
-        Ok(())
+        loop {
+            match file.read(&mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                // After a million objects the kernel lets others run first.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 }
 

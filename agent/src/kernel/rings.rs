@@ -30,8 +30,13 @@ const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
 const TOTALS_INTERVAL: Duration = Duration::from_secs(5);
 /// An account outlives its cgroup by this much: sockets may, and the last totals must have been read.
 const ACCOUNT_LINGER_NS: u64 = 5 * 60 * 1_000_000_000;
-/// Inputs handed over at once, at most: 32,768 of about 250 bytes are 8 MiB.
-const MOST_INPUTS: usize = 32_768;
+/// Walks of one round, at most: each tells at least a quarter of the ring, and the smallest ring is a page.
+const MOST_WALKS: u32 = 1_024;
+/// Flows and metadata handed over at once, at most: 8,192 of about 250 bytes are 2 MiB. With them go the events of one
+/// drain of the lifecycle ring, which its size bounds.
+const MOST_INPUTS: usize = 8_192;
+/// Room that an emptied list keeps: a drain of a busy node, 1 MiB.
+const KEPT_INPUTS: usize = 4_096;
 
 /// Starts the thread.
 pub(super) fn spawn(
@@ -104,7 +109,9 @@ impl Reader {
             let now = Instant::now();
             if now >= next_walk {
                 next_walk = now + self.walk_interval;
-                self.walk_all();
+                if self.walk_all().is_err() {
+                    return;
+                }
             } else if std::mem::take(&mut self.peers_closed) {
                 self.walk_peers();
             }
@@ -126,8 +133,7 @@ impl Reader {
         }
         // Detached first: what is written after the last drain would be lost silently.
         drop(ebpf);
-        self.walk_all();
-        if self.drain().is_err() {
+        if self.walk_all().and_then(|()| self.drain()).is_err() {
             return;
         }
         let mut inputs = Vec::new();
@@ -174,6 +180,7 @@ impl Reader {
             self.peers_closed |=
                 self.held.iter().any(|input| matches!(input, Input::Udp(udp) if udp.many_peers && !udp.open));
             inputs.append(&mut self.held);
+            self.held.shrink_to(KEPT_INPUTS);
             self.send(inputs)?;
             if !full {
                 return Ok(());
@@ -189,19 +196,34 @@ impl Reader {
         self.sender.blocking_send(inputs).map_err(|_| Closed)
     }
 
-    fn walk_all(&mut self) {
-        let before = self.accounts.walked();
-        let tcp = walk("open connections", self.walks.tcp.as_ref());
-        let udp = walk("UDP sockets", self.walks.udp.as_ref());
-        if tcp && udp {
-            let corrected = before
-                .and_then(|before| Ok(self.accounts.walked()?.saturating_sub(before)))
-                .and_then(|found| self.accounts.correct_live(found));
-            if let Err(error) = corrected {
-                tracing::warn!("cannot check the number of tracked sockets: {error}");
+    /// One round of walks: as many as it takes to tell all news, with a drain after each.
+    fn walk_all(&mut self) -> Result<(), Closed> {
+        if let Err(error) = self.accounts.begin_round() {
+            tracing::warn!("cannot number the walks: {error}");
+        }
+        for _ in 0..MOST_WALKS {
+            let before = self.accounts.walked();
+            let tcp = walk("open connections", self.walks.tcp.as_ref());
+            let udp = walk("UDP sockets", self.walks.udp.as_ref());
+            let after = self.accounts.walked();
+            self.walk_peers();
+            self.drain()?;
+            let (Ok(before), Ok(after), Ok(end)) = (before, after, self.accounts.walked()) else {
+                tracing::warn!("cannot read the walks' counters");
+                return Ok(());
+            };
+            if tcp
+                && udp
+                && let Err(error) = self.accounts.correct_live(after.0.saturating_sub(before.0))
+            {
+                tracing::warn!("cannot correct the number of tracked sockets: {error}");
+            }
+            if end.1 == before.1 {
+                return Ok(());
             }
         }
-        self.walk_peers();
+        // What was put off once more is told in the next round.
+        Ok(())
     }
 
     /// Walks the flows beside their sockets' first; then the closed sockets among them are done with.

@@ -1,5 +1,6 @@
 //! Owns the Engine: takes inputs in, hands outputs out, keeps time. Waits for nothing but its next input.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -121,6 +122,8 @@ impl Pump {
                 },
             }
             self.put_out().await;
+            // Folded flows put nothing out for a while: clients and probes of health get their turn all the same.
+            tokio::task::yield_now().await;
         }
     }
 
@@ -171,9 +174,16 @@ impl Pump {
     }
 
     fn take(&mut self, batch: Vec<Input>) {
-        for input in batch {
+        let mut last_exec = HashMap::new();
+        for (index, input) in batch.iter().enumerate() {
+            if let Input::Exec(fact) = input {
+                last_exec.insert(fact.process.owner, index);
+            }
+        }
+        for (index, input) in batch.into_iter().enumerate() {
             let started = match &input {
-                Input::Exec(fact) => Some(fact.process.owner),
+                // What runs now is the last of the programs that a process went through, not this one.
+                Input::Exec(fact) => Some(fact.process.owner).filter(|owner| last_exec.get(owner) == Some(&index)),
                 Input::KernelTotals(totals) => {
                     self.outlets.telemetry.kernel_totals(totals);
                     None

@@ -90,7 +90,7 @@ fn an_exec_becomes_a_row_with_its_ancestry() {
 }
 
 #[test]
-fn each_of_two_programs_one_after_another_shows_its_own_resolved_path() {
+fn a_program_replaced_before_the_tick_shows_no_resolved_path() {
     let resolved = |path: &str| Input::ExeResolved { process: owner(10), path: path.to_owned() };
     let outputs = feed(
         &mut engine(),
@@ -99,7 +99,7 @@ fn each_of_two_programs_one_after_another_shows_its_own_resolved_path() {
             resolved("/usr/bin/dash"),
             Input::Exec(exec(10, "app")),
             resolved("/opt/app"),
-            Input::Exec(exec(10, "gone-too-soon")),
+            Input::Exec(exec(11, "other")),
             Input::Stop,
         ],
     );
@@ -110,7 +110,8 @@ fn each_of_two_programs_one_after_another_shows_its_own_resolved_path() {
             other => panic!("{other:?}"),
         })
         .collect();
-    assert_eq!(paths, [Some("/usr/bin/dash"), Some("/opt/app"), None]);
+    // Whether dash was read before or after the second exec cannot be told.
+    assert_eq!(paths, [None, Some("/opt/app"), None]);
 }
 
 #[test]

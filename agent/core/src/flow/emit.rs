@@ -101,12 +101,21 @@ fn identity(subject: Subject, context: &mut Context<'_>) -> Arc<Identity> {
     }
 }
 
-type Views = FastMap<(Owner, By), Arc<ProcessView>>;
+type Views = FastMap<(Owner, By, Option<Arc<str>>), Arc<ProcessView>>;
 
 fn row(shown: Shown, totals: &Totals, window: Window, views: &mut Views, context: &Context<'_>) -> FlowRow {
     let Shown { identity, peer, key } = shown;
     let process = totals.processes.first.map(|(_, owner, by)| {
-        let view = views.entry((owner, by)).or_insert_with(|| Arc::new(context.processes.view(owner, by)));
+        let view = views.entry((owner, by, key.exe.clone())).or_insert_with(|| {
+            let mut view = context.processes.view(owner, by);
+            // It has started another program since: the row tells the one that its connections were of.
+            if view.exe.as_deref() != key.exe.as_deref() {
+                view.exe = key.exe.as_deref().map(ToOwned::to_owned);
+                view.exe_resolved = None;
+                view.args.clear();
+            }
+            Arc::new(view)
+        });
         Arc::clone(view)
     });
     FlowRow {

@@ -90,8 +90,9 @@ impl Mirrors {
             Direction::Unknown => return None,
         };
         match &end.who {
-            Whose::Certain(identity) => Some(identity),
-            Whose::NotSeen | Whose::Ambiguous => None,
+            // An end that has fallen silent may be another's by now, however much this one talks.
+            Whose::Certain(identity) if self.fold.saturating_sub(end.fold) <= REMEMBER_FOLDS => Some(identity),
+            Whose::Certain(_) | Whose::NotSeen | Whose::Ambiguous => None,
         }
     }
 }
