@@ -61,7 +61,8 @@ struct Programs {
 /// Builds the bench and the actor, optimised: a generator must not be what is measured.
 fn programs() -> Result<Programs> {
     let mut command = process::cargo();
-    command.args(["bench", "--no-run", "--package", "system-tests", "--bench", BENCH, "--bin", ACTOR]);
+    // cargo builds a package's programs along with its benches; named, they would become benches themselves.
+    command.args(["bench", "--no-run", "--package", "system-tests", "--bench", BENCH]);
     let built = process::cargo_build(&mut command).context("build the bench")?;
     let find = |name: &str| -> Result<PathBuf> {
         let found = built.iter().find(|executable| executable.name == name);
