@@ -15,21 +15,21 @@ pub(crate) struct Round {
     pub(crate) empty: KernelRun,
 }
 
-/// What programs did during each kind of work.
+/// What programs did during each kind of work, part by part.
 #[derive(Serialize)]
 pub(crate) struct KernelRun {
     /// HTTP connections.
-    pub(crate) churn: Phase,
+    pub(crate) churn: Vec<Part>,
     /// One stream; the unit is a megabyte of 1,000,000 bytes.
-    pub(crate) bulk: Phase,
+    pub(crate) bulk: Vec<Part>,
     /// UDP datagrams, each counted once although it has two ends.
-    pub(crate) datagrams: Phase,
+    pub(crate) datagrams: Vec<Part>,
 }
 
-/// Programs during some work.
+/// Programs during a part of some work.
 #[derive(Serialize)]
-pub(crate) struct Phase {
-    /// How much work it was, in its unit.
+pub(crate) struct Part {
+    /// How much of it it was, in its unit.
     pub(crate) units: f64,
     /// Programs that ran.
     pub(crate) programs: Counts,
@@ -44,8 +44,10 @@ pub(crate) struct AgentRun {
     pub(crate) start: Start,
     /// Its memory before the work.
     pub(crate) idle: Memory,
-    /// Its memory with all flows open.
+    /// Its memory with all connections open.
     pub(crate) live: Memory,
+    /// Its memory after all work, with what the work leaves for a minute (UDP peers) or for ever.
+    pub(crate) end: Memory,
     /// Its CPU time.
     pub(crate) cpu: Cpu,
     /// A walk over all open flows, every ten seconds.
@@ -97,4 +99,10 @@ pub(crate) struct Seen {
     pub(crate) connections: f64,
     /// UDP 5-tuples, of as many as there were.
     pub(crate) tuples: f64,
+}
+
+/// Counts here are far below 2^53.
+#[expect(clippy::cast_precision_loss, reason = "see above")]
+pub(crate) fn number(count: u64) -> f64 {
+    count as f64
 }

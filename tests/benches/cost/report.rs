@@ -11,11 +11,10 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
-use crate::figures::{AgentRun, KernelRun, Phase, Round};
+use crate::figures::{AgentRun, KernelRun, Part, Round, number};
 use crate::memory::Memory;
 use crate::programs::Runs;
 use crate::report::spread::Spread;
-use crate::rounds::number;
 use crate::work::{BULK_BYTES, FLOWS, PODS, TUPLES};
 
 /// Programs that run because of processes and control groups, whoever makes them, and not because of the work.
@@ -76,7 +75,7 @@ struct Aim {
 }
 
 /// How a kind of work is found in a run.
-type Pick = fn(&KernelRun) -> &Phase;
+type Pick = fn(&KernelRun) -> &[Part];
 
 impl Report {
     /// Makes the tables of some rounds.
@@ -111,46 +110,70 @@ impl Report {
 }
 
 fn table(work: String, unit: &'static str, rounds: &[Round], pick: Pick) -> Result<Table> {
-    let mut names: Vec<&String> = rounds.iter().flat_map(|round| pick(&round.agent.kernel).programs.keys()).collect();
-    names.sort_by_key(|name| (NOT_OF_THE_WORK.contains(&name.as_str()), name.as_str()));
+    let pairs: Vec<(&[Part], &[Part])> =
+        rounds.iter().map(|round| (pick(&round.agent.kernel), pick(&round.empty))).collect();
+    let mut names: Vec<&str> = pairs
+        .iter()
+        .flat_map(|(agent, _)| agent.iter().flat_map(|part| part.programs.keys().map(String::as_str)))
+        .collect();
+    names.sort_by_key(|name| (is_apart(name), *name));
     names.dedup();
     for name in &names {
-        let compared = rounds.iter().any(|round| pick(&round.empty).programs.contains_key(*name));
-        // Rare ones may by chance not have run in the other half.
-        let needed = !WALKS.contains(&name.as_str()) && !NOT_OF_THE_WORK.contains(&name.as_str());
-        ensure!(compared || !needed, "the empty programs have no {name} that ran: net figures would be wrong");
+        let compared = pairs.iter().any(|(_, empty)| empty.iter().any(|part| part.programs.contains_key(*name)));
+        // Those apart may by chance not have run in the other half.
+        ensure!(
+            compared || WALKS.contains(name) || is_apart(name),
+            "there is no empty {name} that ran: net figures would be wrong"
+        );
     }
-    let pairs: Vec<(&Phase, &Phase)> =
-        rounds.iter().map(|round| (pick(&round.agent.kernel), pick(&round.empty))).collect();
-    let per_unit = |phase: &Phase, name: &str| {
-        let Runs { count, time_ns } = phase.programs.get(name).copied().unwrap_or_default();
-        (number(count) / phase.units, number(time_ns) / phase.units)
-    };
     let programs = names
         .iter()
-        .map(|name| Row {
-            program: (*name).clone(),
-            apart: NOT_OF_THE_WORK.contains(&name.as_str()),
-            runs: Spread::of(pairs.iter().map(|(agent, _)| per_unit(agent, name).0)),
-            run_ns: Spread::of(pairs.iter().map(|(agent, _)| {
-                let (runs, ns) = per_unit(agent, name);
-                if runs > 0.0 { ns / runs } else { 0.0 }
-            })),
-            gross_ns: Spread::of(pairs.iter().map(|(agent, _)| per_unit(agent, name).1)),
-            net_ns: Spread::of(pairs.iter().map(|(agent, empty)| per_unit(agent, name).1 - per_unit(empty, name).1)),
+        .map(|name| {
+            let of = |part: &Part| part.programs.get(*name).copied().unwrap_or_default();
+            let gross = |part: &Part| number(of(part).time_ns) / part.units;
+            Row {
+                program: (*name).to_owned(),
+                apart: is_apart(name),
+                runs: Spread::of(
+                    pairs.iter().map(|(agent, _)| median(agent.iter().map(|part| number(of(part).count) / part.units))),
+                ),
+                run_ns: Spread::of(pairs.iter().map(|(agent, _)| {
+                    let ran = agent.iter().map(of).filter(|runs| runs.count > 0);
+                    median(ran.map(|Runs { count, time_ns }| number(time_ns) / number(count)))
+                })),
+                gross_ns: Spread::of(pairs.iter().map(|(agent, _)| median(agent.iter().map(gross)))),
+                net_ns: Spread::of(
+                    pairs
+                        .iter()
+                        .map(|(agent, empty)| median(agent.iter().map(gross)) - median(empty.iter().map(gross))),
+                ),
+            }
         })
         .collect();
-    let all = |phase: &Phase| -> f64 {
-        let names = phase.programs.keys().filter(|name| !NOT_OF_THE_WORK.contains(&name.as_str()));
-        names.map(|name| per_unit(phase, name).1).sum()
+    let all = |part: &Part| -> f64 {
+        let of_the_work = part.programs.iter().filter(|(name, _)| !is_apart(name));
+        of_the_work.map(|(_, runs)| number(runs.time_ns)).sum::<f64>() / part.units
     };
     Ok(Table {
         work,
         unit,
         programs,
-        gross_ns: Spread::of(pairs.iter().map(|(agent, _)| all(agent))),
-        net_ns: Spread::of(pairs.iter().map(|(agent, empty)| all(agent) - all(empty))),
+        gross_ns: Spread::of(pairs.iter().map(|(agent, _)| median(agent.iter().map(all)))),
+        net_ns: Spread::of(
+            pairs.iter().map(|(agent, empty)| median(agent.iter().map(all)) - median(empty.iter().map(all))),
+        ),
     })
+}
+
+/// Whether a program runs because of processes and control groups.
+fn is_apart(program: &str) -> bool {
+    NOT_OF_THE_WORK.contains(&program)
+}
+
+/// Median of some parts' figures; 0 of none.
+fn median(figures: impl Iterator<Item = f64>) -> f64 {
+    let mut figures = figures.peekable();
+    if figures.peek().is_none() { 0.0 } else { Spread::of(figures).median }
 }
 
 fn aims(connections: u32, kernel: &[Table], rounds: &[Round]) -> Vec<Aim> {
@@ -178,9 +201,10 @@ fn aims(connections: u32, kernel: &[Table], rounds: &[Round]) -> Vec<Aim> {
         number(run.walk.time_ns) / number(run.walk.sockets.max(1))
     }));
     aims.push(agent("resident, idle", "MB", None, |run| megabytes(run.idle.whole())));
-    aims.extend(parts("  idle", rounds, |run| &run.idle));
+    aims.extend(shares("  idle", rounds, |run| &run.idle));
     aims.push(agent("resident, 20,000 connections open", "MB", Some(32.0), |run| megabytes(run.live.whole())));
-    aims.extend(parts("  live", rounds, |run| &run.live));
+    aims.extend(shares("  live", rounds, |run| &run.live));
+    aims.push(agent("resident, after all work", "MB", None, |run| megabytes(run.end.whole())));
     aims.push(agent("maps, idle", "MB", Some(8.0), |run| megabytes(run.idle.maps)));
     aims.push(agent("start to first program attached", "ms", Some(1_000.0), |run| run.start.first_attached_ms));
     aims.push(agent("start to all programs attached", "ms", None, |run| run.start.all_attached_ms));
@@ -197,12 +221,12 @@ fn aims(connections: u32, kernel: &[Table], rounds: &[Round]) -> Vec<Aim> {
     aims
 }
 
-/// A part of a process's memory.
-type Part = (&'static str, fn(&Memory) -> u64);
+/// A share of a process's memory.
+type Share = (&'static str, fn(&Memory) -> u64);
 
-/// The parts of a process's memory, one line each.
-fn parts(when: &str, rounds: &[Round], memory: fn(&AgentRun) -> &Memory) -> Vec<Aim> {
-    let parts: [Part; 6] = [
+/// The shares of a process's memory, one line each.
+fn shares(when: &str, rounds: &[Round], memory: fn(&AgentRun) -> &Memory) -> Vec<Aim> {
+    let shares: [Share; 6] = [
         ("RssAnon", |memory| memory.anonymous),
         ("RssFile", |memory| memory.file),
         ("as much of RssFile as is mapped rings", |memory| memory.mapped_rings),
@@ -210,10 +234,10 @@ fn parts(when: &str, rounds: &[Round], memory: fn(&AgentRun) -> &Memory) -> Vec<
         ("maps as stated", |memory| memory.maps),
         ("kernel memory as charged", |memory| memory.kernel.unwrap_or(0)),
     ];
-    parts
+    shares
         .into_iter()
-        .map(|(name, part)| {
-            let measured = Spread::of(rounds.iter().map(|round| megabytes(part(memory(&round.agent)))));
+        .map(|(name, share)| {
+            let measured = Spread::of(rounds.iter().map(|round| megabytes(share(memory(&round.agent)))));
             Aim::new(format!("{when}: {name}"), "MB", measured, None)
         })
         .collect()

@@ -9,11 +9,11 @@ use system_tests::metrics::{self, Metrics};
 use system_tests::{Agent, Pod};
 
 use crate::empty::{self, Empty};
-use crate::figures::{AgentRun, Cpu, KernelRun, Phase, Round, Scrape, Seen, Walk};
+use crate::figures::{AgentRun, Cpu, KernelRun, Part, Round, Scrape, Seen, Walk};
 use crate::memory::{Charged, Memory};
 use crate::process::{cpu_ns, watch_start};
-use crate::programs::{Counts, counts, since};
-use crate::work::{BULK_BYTES, Site};
+use crate::programs::{counts, since};
+use crate::work::Site;
 
 /// The agent's default.
 const FOLD_SECONDS: u64 = 10;
@@ -62,22 +62,26 @@ enum Done {
 /// Does each kind of work and counts what a process's programs did; `then` is called before the first and after each.
 fn kernel(site: &Site, pid: u32, connections: u32, mut then: impl FnMut(Done) -> Result<()>) -> Result<KernelRun> {
     then(Done::Nothing)?;
-    let (programs, ()) = counted(pid, || site.churn(connections as usize))?;
-    let churn = Phase { units: connections.into(), programs };
+    let churn = counted(pid, |part| site.churn(connections as usize, part))?;
     then(Done::Churn)?;
-    let (programs, ()) = counted(pid, || site.bulk())?;
-    let bulk = Phase { units: number(BULK_BYTES as u64) / 1e6, programs };
+    let bulk = counted(pid, |part| site.bulk(part))?;
     then(Done::Bulk)?;
-    let (programs, units) = counted(pid, || site.datagrams())?;
-    let datagrams = Phase { units: number(units), programs };
+    let datagrams = counted(pid, |part| site.datagrams(part))?;
     then(Done::Datagrams)?;
     Ok(KernelRun { churn, bulk, datagrams })
 }
 
-fn counted<T>(pid: u32, work: impl FnOnce() -> Result<T>) -> Result<(Counts, T)> {
-    let before = counts(pid)?;
-    let result = work()?;
-    Ok((since(&before, &counts(pid)?), result))
+/// Counts what a process's programs do in each part of some work.
+fn counted(pid: u32, work: impl FnOnce(&mut dyn FnMut(f64) -> Result<()>) -> Result<()>) -> Result<Vec<Part>> {
+    let mut parts = Vec::new();
+    let mut before = counts(pid)?;
+    work(&mut |units| {
+        let now = counts(pid)?;
+        parts.push(Part { units, programs: since(&before, &now) });
+        before = now;
+        Ok(())
+    })?;
+    Ok(parts)
 }
 
 fn agent(connections: u32, attached: usize) -> Result<AgentRun> {
@@ -108,8 +112,18 @@ fn measure(
     let idle_second_ns = (cpu_ns(pid)? - before) / IDLE.as_secs();
 
     let site = Site::new()?;
+    let before = (cpu_ns(pid)?, counts(pid)?);
+    let held = site.hold()?;
+    std::thread::sleep(SETTLE);
+    let flows_ns = cpu_ns(pid)? - before.0;
+    let live = Memory::of(pid, charged)?;
+    let walks = since(&before.1, &counts(pid)?).get("walk_tcp").copied().unwrap_or_default();
+    site.release(held)?;
+    // The end of the flows is not of the next work.
+    std::thread::sleep(SETTLE);
+
     let workload = site.client_workload();
-    let mut cpu = Cpu { idle_second_ns, churn_ns: 0, flows_ns: 0, datagrams_ns: 0 };
+    let mut cpu = Cpu { idle_second_ns, churn_ns: 0, flows_ns, datagrams_ns: 0 };
     let mut seen = Seen { connections: 0.0, tuples: 0.0 };
     let (mut last_ns, mut last_seen) = (0, 0.0);
     let kernel = kernel(&site, pid, connections, |done| {
@@ -128,22 +142,16 @@ fn measure(
         Ok(())
     })?;
 
-    let before = (cpu_ns(pid)?, counts(pid)?);
-    let held = site.hold()?;
-    std::thread::sleep(SETTLE);
-    cpu.flows_ns = cpu_ns(pid)? - before.0;
-    let live = Memory::of(pid, charged)?;
-    let walks = since(&before.1, &counts(pid)?).get("walk_tcp").copied().unwrap_or_default();
-    site.release(held)?;
-
     let pods = site.pods()?;
     std::thread::sleep(SETTLE);
     let scrape = scrape(agent, &pods)?;
+    let end = Memory::of(pid, charged)?;
     Ok(AgentRun {
         kernel,
         start,
         idle,
         live,
+        end,
         cpu,
         walk: Walk { sockets: walks.count, time_ns: walks.time_ns },
         scrape,
@@ -172,10 +180,4 @@ fn scrape(agent: &Agent, pods: &[Pod]) -> Result<Scrape> {
     }
     let cpu_ns = (cpu_ns(agent.pid())? - before) / SCRAPES;
     Ok(Scrape { cpu_ns, bytes: metrics.text.len(), samples })
-}
-
-/// Counts here are far below 2^53.
-#[expect(clippy::cast_precision_loss, reason = "see above")]
-pub(crate) fn number(count: u64) -> f64 {
-    count as f64
 }

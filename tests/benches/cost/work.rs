@@ -7,6 +7,11 @@ use anyhow::{Context, Result, ensure};
 use system_tests::protocol::Op;
 use system_tests::{Actor, Lab, Load, Pod, Wire};
 
+use crate::figures::number;
+
+/// Parts of each kind of work. A program that the machine interrupts takes as long as the interruption: that spoils a
+/// part, and a median over parts does not see it.
+const PARTS: usize = 20;
 /// HTTP connections at a time.
 const IN_FLIGHT: usize = 16;
 /// One TCP stream of this many bytes: a few seconds.
@@ -43,24 +48,29 @@ impl Site {
         format!("pod-{}", self.client.uid)
     }
 
-    /// Makes HTTP connections, one request each.
-    pub(crate) fn churn(&self, connections: usize) -> Result<()> {
+    /// Makes HTTP connections, one request each. Here and below, `part` is told how much of the work was just done.
+    pub(crate) fn churn(&self, connections: usize, mut part: impl FnMut(f64) -> Result<()>) -> Result<()> {
         let (mut client, mut server) = self.actors()?;
         let address = server.serve_http(any_port())?;
-        let load = client.load_http(address, connections, IN_FLIGHT)?;
-        ensure!(load.connections == connections as u64, "{connections} connections were asked for: {load:?}");
+        for connections in parts(connections) {
+            let load = client.load_http(address, connections, IN_FLIGHT)?;
+            ensure!(load.connections == connections as u64, "{connections} connections were asked for: {load:?}");
+            part(number(load.connections))?;
+        }
         server.stop_serving()?;
         self.lab.wait_until_closed()
     }
 
-    /// Sends [`BULK_BYTES`] over one connection.
-    pub(crate) fn bulk(&self) -> Result<()> {
+    /// Sends [`BULK_BYTES`] over one connection; told in MB.
+    pub(crate) fn bulk(&self, mut part: impl FnMut(f64) -> Result<()>) -> Result<()> {
         let (mut client, mut server) = self.actors()?;
         let address = server.listen("listener", any_port())?;
         client.connect("stream", address)?;
         server.accept("listener", "stream")?;
         server.tell(&Op::ReceiveToEnd { socket: "stream".into() })?;
-        client.send("stream", BULK_BYTES)?;
+        for bytes in parts(BULK_BYTES) {
+            part(number(client.send("stream", bytes)?) / 1e6)?;
+        }
         client.close("stream")?;
         let received: system_tests::protocol::Moved = server.answer()?;
         ensure!(received.bytes == BULK_BYTES as u64, "the receiver got {received:?}");
@@ -69,15 +79,18 @@ impl Site {
         self.lab.wait_until_closed()
     }
 
-    /// Makes one exchange on each of [`TUPLES`] sockets; gives how many datagrams that were.
-    pub(crate) fn datagrams(&self) -> Result<u64> {
+    /// Makes one exchange on each of [`TUPLES`] sockets; told in datagrams, each counted once.
+    pub(crate) fn datagrams(&self, mut part: impl FnMut(f64) -> Result<()>) -> Result<()> {
         let (mut client, mut server) = self.actors()?;
         let peers: Vec<SocketAddr> = server.ask(&Op::ServeUdp { address: any_port(), sockets: UDP_SERVERS })?;
-        let load: Load =
-            client.ask(&Op::LoadUdp { peers, sockets: TUPLES, rounds: 1, interleaved: false, connected: true })?;
+        for sockets in parts(TUPLES) {
+            let peers = peers.clone();
+            let load: Load =
+                client.ask(&Op::LoadUdp { peers, sockets, rounds: 1, interleaved: false, connected: true })?;
+            part(number(load.datagrams_sent + load.datagrams_received))?;
+        }
         server.stop_serving()?;
-        self.lab.wait_until_closed()?;
-        Ok(load.datagrams_sent + load.datagrams_received)
+        self.lab.wait_until_closed()
     }
 
     /// Opens [`FLOWS`] connections, each with one exchange made.
@@ -127,6 +140,11 @@ impl Site {
 /// Open connections.
 pub(crate) struct Held {
     pairs: Vec<(Actor, Actor)>,
+}
+
+/// Divides some work into [`PARTS`].
+fn parts(whole: usize) -> impl Iterator<Item = usize> {
+    (0..PARTS).map(move |part| whole * (part + 1) / PARTS - whole * part / PARTS)
 }
 
 fn any_port() -> SocketAddr {
