@@ -1,5 +1,6 @@
 //! The empty programs. Asking for callbacks is work already: here `tcp` runs only as often as the kernel calls any
 //! `sock_ops` program.
+#![expect(clippy::needless_pass_by_value, reason = "aya's macros hand contexts over by value")]
 
 use aya_ebpf::macros::{btf_tracepoint, cgroup_skb, cgroup_sock, cgroup_sock_addr, sock_ops};
 use aya_ebpf::programs::{BtfTracePointContext, SkBuffContext, SockAddrContext, SockContext, SockOpsContext};
