@@ -1,5 +1,6 @@
 //! Empty programs on the hooks of the probes.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 
 use anyhow::{Context, Result, bail};
@@ -37,9 +38,10 @@ impl Empty {
     }
 }
 
-/// How many programs the object has.
-pub(crate) fn programs(object: &[u8]) -> Result<usize> {
-    Ok(Ebpf::load(object).context("read the empty programs")?.programs().count())
+/// Names of the object's programs.
+pub(crate) fn programs(object: &[u8]) -> Result<BTreeSet<String>> {
+    let object = Ebpf::load(object).context("read the empty programs")?;
+    Ok(object.programs().map(|(name, _)| name.to_owned()).collect())
 }
 
 fn attach(name: &str, program: &mut Program, root: &File, types: &Btf) -> Result<()> {

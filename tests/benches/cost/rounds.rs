@@ -1,9 +1,10 @@
 //! Rounds: the agent and the empty programs take turns, and who begins changes from round to round, for other users of the
 //! machine come and go.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use system_tests::metrics::{self, Metrics};
 use system_tests::{Agent, Pod};
@@ -21,15 +22,17 @@ const FOLD_SECONDS: u64 = 10;
 const SETTLE: Duration = Duration::from_secs(FOLD_SECONDS + 2);
 /// Idle seconds that are averaged.
 const IDLE: Duration = Duration::from_secs(10);
+/// Programs that the agent itself has the kernel run, on no hook.
+const WALKS: [&str; 4] = ["baseline", "walk_tcp", "walk_udp", "walk_peers"];
 /// Scrapes that are averaged.
 const SCRAPES: u64 = 50;
 
 /// Makes all rounds.
 pub(crate) fn run(rounds: u32, connections: u32, object: &[u8]) -> Result<Vec<Round>> {
-    let attached = empty::programs(object)?;
+    let hooked = empty::programs(object)?;
     let with_agent = |round| {
         eprintln!("round {round}/{rounds}: with the agent");
-        agent(connections, attached).with_context(|| format!("round {round} with the agent"))
+        agent(connections, &hooked).with_context(|| format!("round {round} with the agent"))
     };
     let with_empty = |round| {
         eprintln!("round {round}/{rounds}: with empty programs");
@@ -84,13 +87,13 @@ fn counted(pid: u32, work: impl FnOnce(&mut dyn FnMut(f64) -> Result<()>) -> Res
     Ok(parts)
 }
 
-fn agent(connections: u32, attached: usize) -> Result<AgentRun> {
+fn agent(connections: u32, hooked: &BTreeSet<String>) -> Result<AgentRun> {
     let started = Instant::now();
     let mut agent = Agent::launch("none", json!({ "fold_seconds": FOLD_SECONDS }))?;
     let pid = agent.pid();
     // Declared after the agent would mean removed before it ends.
     let charged = Charged::of(pid)?;
-    let run = measure(&mut agent, charged.as_ref(), started, attached, connections);
+    let run = measure(&mut agent, charged.as_ref(), started, hooked, connections);
     agent.finish()?;
     run.with_context(|| format!("measure agent {pid}"))
 }
@@ -99,12 +102,16 @@ fn measure(
     agent: &mut Agent,
     charged: Option<&Charged>,
     started: Instant,
-    attached: usize,
+    hooked: &BTreeSet<String>,
     connections: u32,
 ) -> Result<AgentRun> {
     let pid = agent.pid();
-    let start = watch_start(pid, started, attached)?;
+    let start = watch_start(pid, started, hooked.len())?;
     agent.wait_until_ready()?;
+    for name in counts(pid)?.keys() {
+        let compared = hooked.contains(name) || WALKS.contains(&name.as_str());
+        ensure!(compared, "agent-ebpf has no empty program {name}: net figures would be wrong");
+    }
     std::thread::sleep(SETTLE);
     let idle = Memory::of(pid, charged)?;
     let before = cpu_ns(pid)?;
@@ -171,7 +178,7 @@ fn scrape(agent: &Agent, pods: &[Pod]) -> Result<Scrape> {
     for pod in pods {
         let workload = format!("pod-{}", pod.uid);
         let known = metrics.sum("sekisho_connections_total", &[("workload", &workload)]);
-        anyhow::ensure!(known > 0.0, "the agent has no metric of {workload}");
+        ensure!(known > 0.0, "the agent has no metric of {workload}");
     }
     let samples = metrics.text.lines().filter(|line| !line.starts_with('#')).count();
     let before = cpu_ns(agent.pid())?;
