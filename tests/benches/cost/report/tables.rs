@@ -7,8 +7,8 @@ use super::{Report, Row, Table};
 
 const WHAT: &str = "\
 Medians of rounds, least and greatest in brackets; kernel figures of a round are medians of its parts. Gross: as the kernel counts, its clock's 20 to 40 ns a run included.
-Net: less empty programs on the same hooks in the same round. Both ends of all traffic are on this machine. Creating and
-freeing what hangs on a socket does not show in program statistics.
+Net: less empty programs on the same hooks in the same round. Both ends of all traffic are on this machine. What the
+kernel does for socket storage (the clone to accepted sockets, the freeing) does not show in program statistics.
 ";
 
 pub(super) fn write(report: &Report, f: &mut Formatter<'_>) -> Result {
