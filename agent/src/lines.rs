@@ -31,6 +31,10 @@ pub(crate) enum LineKind {
     Process,
     /// Spans of time that are not covered.
     Gap,
+    /// Findings that opened, changed or were resolved.
+    Finding,
+    /// The node's ceilings.
+    Capacity,
 }
 
 /// The kind of an output.
@@ -40,6 +44,8 @@ pub(crate) fn kind(output: &Output) -> LineKind {
         Output::Metadata(_) => LineKind::Metadata,
         Output::Process(_) => LineKind::Process,
         Output::Gap(_) => LineKind::Gap,
+        Output::Finding(_) => LineKind::Finding,
+        Output::Capacity(_) => LineKind::Capacity,
     }
 }
 

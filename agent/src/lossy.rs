@@ -101,6 +101,8 @@ pub(crate) fn weigh(output: &Output) -> usize {
         Output::Process(row) => size_of_val(&**row) + who(&row.who),
         // A map entry is a key, a count and its share of a tree node: below 64 bytes.
         Output::Gap(row) => row.records_lost.len() * 64,
+        Output::Finding(row) => row.text.len() + row.advice.len() + row.evidence.len() * 256 + row.pods.len() * 64,
+        Output::Capacity(row) => row.resources.len() * 160,
     };
     size_of::<Output>() + inner
 }

@@ -14,11 +14,11 @@ use std::time::Duration;
 
 use agent_core::engine::EngineConfig;
 use agent_core::input::Input;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::api::protocol::{Probe, Status};
+use crate::api::protocol::{Probe, Question, Status};
 use crate::api::{feed::Feed, listen, serve};
 use crate::config::{Config, Listen};
 use crate::export::{self, Exporter, Style};
@@ -43,6 +43,8 @@ use served::{Heartbeat, Served};
 /// Batches of inputs between the kernel's thread and the pump: two of some 20,000 inputs of 250 bytes are 10 MiB at the
 /// most. When the queue is full the thread waits, the rings fill, and what they cannot take is counted there.
 const INPUT_BATCHES: usize = 2;
+/// Batches of facts from the cluster and from looks at the node; who tells more waits.
+const FACT_BATCHES: usize = 16;
 /// Questions of `sekisho doctor` that wait: one per client.
 const QUESTIONS: usize = 8;
 
@@ -139,8 +141,9 @@ pub(crate) async fn run(config: Config, options: Options) -> Result<(), Error> {
     pump.start(baseline::read(&config.roots.proc, &cgroup_root, config.processes.arguments)).await;
     memory::give_back();
 
+    let (tell, facts) = mpsc::channel(FACT_BATCHES);
     let (ask, questions) = mpsc::channel(QUESTIONS);
-    let clients = serve::Sources { feed: feed.clone(), status: ask, node: node_name, now: || node::clock().1 };
+    let clients = serve::Sources { feed: feed.clone(), questions: ask, node: node_name, now: || node::clock().1 };
     let clients = tokio::spawn(async move {
         if let Err(error) = serve::serve(socket, clients).await {
             tracing::error!(%error, "the socket is closed");
@@ -151,7 +154,8 @@ pub(crate) async fn run(config: Config, options: Options) -> Result<(), Error> {
         tokio::spawn(http::serve(listener, Arc::new(Served::new(exposition, heartbeat, probes.probes()))))
     });
 
-    let result = run_and_stop(pump, &probes, inputs, questions, options.stop).await;
+    let result = run_and_stop(pump, &probes, inputs, facts, questions, options.stop).await;
+    drop(tell);
     feed.close();
     end(clients, CLIENTS_WAIT).await;
     if let Some(web) = web {
@@ -165,10 +169,11 @@ async fn run_and_stop(
     mut pump: Pump,
     probes: &kernel::Handle,
     mut inputs: mpsc::Receiver<Vec<Input>>,
-    mut questions: mpsc::Receiver<oneshot::Sender<Status>>,
+    mut facts: mpsc::Receiver<Vec<Input>>,
+    mut questions: mpsc::Receiver<Question>,
     stop: Pin<Box<dyn Future<Output = ()>>>,
 ) -> Result<(), Error> {
-    let ended = pump.run(&mut inputs, &mut questions, stop).await;
+    let ended = pump.run(&mut inputs, &mut facts, &mut questions, stop).await;
     probes.stop();
     if !pump.drain(&mut inputs, DRAIN_WAIT).await {
         tracing::warn!("the probes took too long to stop; their last records are lost");

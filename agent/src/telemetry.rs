@@ -114,7 +114,7 @@ impl Telemetry {
         match output {
             Output::Flow(row) => self.flow(row, now),
             Output::Metadata(row) => self.metadata(row, now),
-            Output::Process(_) | Output::Gap(_) => {}
+            Output::Process(_) | Output::Gap(_) | Output::Finding(_) | Output::Capacity(_) => {}
         }
     }
 

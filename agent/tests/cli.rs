@@ -73,7 +73,7 @@ fn errors_of_usage_exit_with_2() {
         &["run", "--duration", "soon"],
         &["run", "-o", "xml"],
         &["observe", "--pod", "no-namespace"],
-        &["observe", "--kind", "finding"],
+        &["observe", "--kind", "no-such-kind"],
         &["observe", "-o", "table"],
         &["doctor", "extra"],
     ] {

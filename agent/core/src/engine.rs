@@ -134,6 +134,7 @@ impl Engine {
                 self.attribution.expire(self.now);
                 self.processes.expire(self.now);
             }
+            Input::Cluster(_) | Input::Host(_) => {}
             Input::Stop => {
                 self.put_out_starts(outputs);
                 self.close_fold(outputs);

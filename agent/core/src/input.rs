@@ -10,6 +10,7 @@ use agent_ebpf::wire::{Direction, Kind, Outcome, Owner, Service, Tuple};
 
 use serde::Serialize;
 
+use crate::facts::{ClusterFact, HostFact};
 use crate::time::{BootNs, WallNs};
 
 /// One thing that the Engine is told.
@@ -100,6 +101,10 @@ pub enum Input {
         /// Why.
         cause: GapCause,
     },
+    /// The cluster tells something.
+    Cluster(Box<ClusterFact>),
+    /// A look at the node tells something.
+    Host(Box<HostFact>),
     /// The agent stops: everything held is put out.
     Stop,
 }

@@ -5,10 +5,13 @@
 
 pub mod attribution;
 pub mod books;
+pub mod capacity;
 pub mod cgroup;
 pub mod decode;
 pub mod engine;
+pub mod facts;
 mod fast;
+pub mod finding;
 pub mod flow;
 #[doc(hidden)]
 pub mod fuzzing;

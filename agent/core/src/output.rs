@@ -1,5 +1,6 @@
 //! What the Engine says: rows for people and programs. The JSON form is the documented one, schema `sekisho/1`.
 
+mod finding;
 mod json;
 mod rtt;
 mod text;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use agent_ebpf::wire::{Direction, Outcome, Service};
 use serde::Serialize;
 
+pub use self::finding::{CapacityRow, Exhaustion, FindingRow, ResourceRow, State};
 pub use self::json::{Envelope, SCHEMA};
 pub use self::rtt::{RTT_BOUNDS_US, RttHistogram};
 
@@ -26,6 +28,10 @@ pub enum Output {
     Process(Box<ProcessRow>),
     /// A span of time that is not covered.
     Gap(GapRow),
+    /// A finding opened, was accepted, changed or was resolved.
+    Finding(Box<FindingRow>),
+    /// The node's ceilings.
+    Capacity(Box<CapacityRow>),
 }
 
 /// Who did it.

@@ -28,6 +28,22 @@ impl Serialize for WallNs {
     }
 }
 
+impl<'de> Deserialize<'de> for WallNs {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl std::str::FromStr for WallNs {
+    type Err = jiff::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let nanoseconds = text.parse::<jiff::Timestamp>()?.as_nanosecond();
+        Ok(Self(i64::try_from(nanoseconds).unwrap_or(if nanoseconds < 0 { i64::MIN } else { i64::MAX })))
+    }
+}
+
 impl BootNs {
     /// Nanoseconds from `earlier` to this; 0 when `earlier` is later.
     pub fn since(self, earlier: Self) -> u64 {

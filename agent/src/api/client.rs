@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::protocol::{ANSWER_BYTES_MAX, Answer, Request, Status};
+use super::protocol::{ANSWER_BYTES_MAX, Answer, Request, Status, Verb};
 use crate::lines;
 
 /// How long the agent may take for its first line.
@@ -68,8 +68,18 @@ pub(crate) fn observe(path: &Path, request: &Request, out: &mut dyn Write) -> Re
 
 /// How the agent is.
 pub(crate) fn status(path: &Path) -> Result<Status, Error> {
-    let mut stream = ask(path, &Request::status())?;
-    read_line(path, &mut stream)
+    read_line(path, &mut ask(path, &Request::state(Verb::Status))?)
+}
+
+/// What the agent knows now, a line of JSON each.
+#[expect(dead_code, reason = "asked by the commands that show findings and capacity")]
+pub(crate) fn state<T: serde::de::DeserializeOwned>(path: &Path, verb: Verb) -> Result<Vec<T>, Error> {
+    let mut stream = ask(path, &Request::state(verb))?;
+    let mut lines = Vec::new();
+    while !stream.fill_buf().map_err(|source| Error::Io { path: path.to_owned(), source })?.is_empty() {
+        lines.push(read_line(path, &mut stream)?);
+    }
+    Ok(lines)
 }
 
 fn ask(path: &Path, request: &Request) -> Result<BufReader<UnixStream>, Error> {

@@ -40,6 +40,18 @@ pub(crate) enum Verb {
     Observe,
     /// A [`Status`].
     Status,
+    /// Findings that stand, and those that were resolved lately.
+    Findings,
+    /// The node's ceilings.
+    Capacity,
+}
+
+/// A question to the task that owns the Engine.
+pub(crate) struct Question {
+    /// What is asked: anything but [`Verb::Observe`].
+    pub(crate) verb: Verb,
+    /// Where the answer goes: lines of JSON without their ends.
+    pub(crate) answer: tokio::sync::oneshot::Sender<Vec<String>>,
 }
 
 /// Which outputs; an empty list lets all pass.
@@ -117,15 +129,9 @@ pub(crate) struct Book {
 // === impl Request ===
 
 impl Request {
-    /// A request for a [`Status`].
-    pub(crate) fn status() -> Self {
-        Self {
-            schema: SCHEMA.to_owned(),
-            verb: Verb::Status,
-            form: Form::Json,
-            follow: false,
-            filter: Filter::default(),
-        }
+    /// A request for what the agent knows now.
+    pub(crate) fn state(verb: Verb) -> Self {
+        Self { schema: SCHEMA.to_owned(), verb, form: Form::Json, follow: false, filter: Filter::default() }
     }
 
     /// A request for outputs.
@@ -154,7 +160,7 @@ fn identity(output: &Output) -> Option<&Identity> {
         Output::Flow(row) => Some(&row.who.identity),
         Output::Metadata(row) => Some(&row.who.identity),
         Output::Process(row) => Some(&row.who.identity),
-        Output::Gap(_) => None,
+        Output::Gap(_) | Output::Finding(_) | Output::Capacity(_) => None,
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::feed::{Feed, Next, Reader};
 use super::listen::Bound;
-use super::protocol::{Answer, REQUEST_BYTES_MAX, Request, Status, Verb};
+use super::protocol::{Answer, Question, REQUEST_BYTES_MAX, Request, Verb};
 use crate::lines::{self, Form, SCHEMA};
 use crate::lossy::Entry;
 
@@ -32,8 +32,8 @@ const CHUNK_BYTES: usize = 32 << 10;
 pub(crate) struct Sources {
     /// Outputs.
     pub(crate) feed: Feed,
-    /// Whom to ask for a [`Status`].
-    pub(crate) status: mpsc::Sender<oneshot::Sender<Status>>,
+    /// Whom to ask for what the agent knows now.
+    pub(crate) questions: mpsc::Sender<Question>,
     /// The node's name.
     pub(crate) node: Arc<str>,
     /// The wall clock.
@@ -87,7 +87,7 @@ async fn client(stream: UnixStream, sources: &Sources) -> std::io::Result<()> {
         Err(why) => return put(&mut write, &format!("{}\n", lines::json(&Answer::refused(why)))).await,
     };
     match request.verb {
-        Verb::Status => status(&mut write, sources).await,
+        Verb::Status | Verb::Findings | Verb::Capacity => state(request.verb, &mut write, sources).await,
         Verb::Observe => {
             let reader = sources.feed.subscribe(request.filter, request.follow);
             put(&mut write, &format!("{}\n", lines::json(&Answer::ok()))).await?;
@@ -114,12 +114,19 @@ fn parse(line: &[u8]) -> Result<Request, String> {
     }
 }
 
-async fn status<W: AsyncWrite>(write: &mut W, sources: &Sources) -> std::io::Result<()> {
+async fn state<W: AsyncWrite>(verb: Verb, write: &mut W, sources: &Sources) -> std::io::Result<()> {
     let (ask, answer) = oneshot::channel();
-    let asked = sources.status.send(ask);
-    let status = timeout(STATUS_WAIT, async { asked.await.ok().and(answer.await.ok()) }).await;
-    let text = match status {
-        Ok(Some(status)) => format!("{}\n{}\n", lines::json(&Answer::ok()), lines::json(&status)),
+    let asked = sources.questions.send(Question { verb, answer: ask });
+    let answered = timeout(STATUS_WAIT, async { asked.await.ok().and(answer.await.ok()) }).await;
+    let text = match answered {
+        Ok(Some(lines)) => {
+            let mut text = format!("{}\n", lines::json(&Answer::ok()));
+            for line in lines {
+                text.push_str(&line);
+                text.push('\n');
+            }
+            text
+        }
         Ok(None) => format!("{}\n", lines::json(&Answer::refused("the agent is stopping".to_owned()))),
         Err(_) => format!("{}\n", lines::json(&Answer::refused("the agent is too busy to answer".to_owned()))),
     };

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use super::client;
 use super::feed::{Feed, Next, QUEUE_MAX, RECENT_BYTES_MAX, RECENT_MAX};
 use super::listen::{self, Error};
-use super::protocol::{Book, Filter, PodName, Probe, Request, Status};
+use super::protocol::{Book, Filter, PodName, Probe, Question, Request, Status};
 use super::serve::{self, CLIENTS_MAX, Sources};
 use crate::lines::{Form, LineKind};
 use crate::lossy::Entry;
@@ -74,14 +74,14 @@ impl Agent {
         let bound = listen::bind(&path).expect("binds");
         let feed = Feed::default();
         let (stop, stopped) = tokio::sync::oneshot::channel();
-        let (status, mut asked) = mpsc::channel::<tokio::sync::oneshot::Sender<Status>>(1);
-        let sources = Sources { feed: feed.clone(), status, node: Arc::from("node-1"), now: || WallNs(0) };
+        let (questions, mut asked) = mpsc::channel::<Question>(1);
+        let sources = Sources { feed: feed.clone(), questions, node: Arc::from("node-1"), now: || WallNs(0) };
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
                 let answer = async {
                     while let Some(ask) = asked.recv().await {
-                        let _ = ask.send(some_status());
+                        let _ = ask.answer.send(vec![crate::lines::json(&some_status())]);
                     }
                 };
                 tokio::select! {

@@ -69,13 +69,13 @@ impl Table {
     pub(super) fn add(&mut self, output: Arc<Output>, out: &mut String) {
         match &*output {
             Output::Flow(_) => self.rows.push(output),
-            Output::Process(_) => {}
+            Output::Process(_) | Output::Capacity(_) => {}
             Output::Metadata(_) if self.metadata_shown >= METADATA_MAX => self.metadata_left_out += 1,
             Output::Metadata(_) => {
                 self.metadata_shown += 1;
                 self.write(&output, out);
             }
-            Output::Gap(_) => self.write(&output, out),
+            Output::Gap(_) | Output::Finding(_) => self.write(&output, out),
         }
     }
 

@@ -12,13 +12,14 @@ use agent_core::input::Input;
 use agent_core::output::Output;
 use agent_core::time::{BootNs, WallNs};
 use agent_ebpf::wire::Owner;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
 use super::served::Heartbeat;
 use crate::api::feed::Feed;
-use crate::api::protocol::{Book, Status};
+use crate::api::protocol::{Book, Question, Status, Verb};
 use crate::export::{self, Exporter};
+use crate::lines;
 use crate::telemetry::Telemetry;
 
 /// The Engine is told the time this often.
@@ -97,7 +98,8 @@ impl Pump {
     pub(super) async fn run(
         &mut self,
         inputs: &mut mpsc::Receiver<Vec<Input>>,
-        questions: &mut mpsc::Receiver<oneshot::Sender<Status>>,
+        facts: &mut mpsc::Receiver<Vec<Input>>,
+        questions: &mut mpsc::Receiver<Question>,
         mut stop: Pin<Box<dyn Future<Output = ()>>>,
     ) -> Ended {
         let mut ticks = tokio::time::interval(TICK);
@@ -110,12 +112,14 @@ impl Pump {
                 _ = ticks.tick() => self.tick(),
                 Some(question) = questions.recv() => {
                     // Whoever asked may have given up.
-                    let _ = question.send(self.status());
+                    let _ = question.answer.send(self.answer(question.verb));
                 }
                 result = gone(&mut self.outlets.exporter) => {
                     self.outlets.exporter = None;
                     return Ended::OutputGone(result);
                 }
+                // What the cluster and the node tell: few, and wanted before the records that they name.
+                Some(batch) = facts.recv() => self.take(batch),
                 batch = inputs.recv() => match batch {
                     Some(batch) => self.take(batch),
                     None => return Ended::NoInputs,
@@ -236,6 +240,13 @@ impl Pump {
             for fate in Fate::ALL {
                 self.outlets.telemetry.records(ledger.label(), fate.label(), line.fate(*fate));
             }
+        }
+    }
+
+    fn answer(&self, verb: Verb) -> Vec<String> {
+        match verb {
+            Verb::Status => vec![lines::json(&self.status())],
+            Verb::Findings | Verb::Capacity | Verb::Observe => Vec::new(),
         }
     }
 

@@ -17,6 +17,7 @@ use super::kernel::{ProbeState, ProbeStatus};
 use super::pump::{EXE_READS_PER_TICK, Ended, Outlets, Pump, Surroundings};
 use super::served::{HEARTBEAT_MAX_NS, Heartbeat, Served};
 use super::{Feed, Status};
+use crate::api::protocol::{Question, Verb};
 use crate::export::{Exporter, Style};
 use crate::http::Source as _;
 use crate::lines::Form;
@@ -100,6 +101,10 @@ fn pids(page: &Page) -> Vec<u64> {
         .collect()
 }
 
+fn no_facts() -> mpsc::Receiver<Vec<Input>> {
+    mpsc::channel(1).1
+}
+
 /// All that was sent before the stop, and all that comes while the probes stop, is written; in order.
 #[test]
 fn nothing_is_lost_at_the_stop() {
@@ -112,7 +117,7 @@ fn nothing_is_lost_at_the_stop() {
         let (stop, stopped) = oneshot::channel::<()>();
         stop.send(()).expect("somebody waits");
         let stop = Box::pin(async move { stopped.await.expect("is told") });
-        assert!(matches!(pump.run(&mut inputs, &mut questions, stop).await, Ended::Stopped));
+        assert!(matches!(pump.run(&mut inputs, &mut no_facts(), &mut questions, stop).await, Ended::Stopped));
         send.send(vec![exec(4)]).await.expect("room");
         drop(send);
         assert!(pump.drain(&mut inputs, EVER).await, "the inputs end");
@@ -131,7 +136,7 @@ fn the_end_of_the_probes_is_an_end() {
         let (_ask, mut questions) = mpsc::channel(1);
         drop(send);
         let never = Box::pin(std::future::pending());
-        assert!(matches!(pump.run(&mut inputs, &mut questions, never).await, Ended::NoInputs));
+        assert!(matches!(pump.run(&mut inputs, &mut no_facts(), &mut questions, never).await, Ended::NoInputs));
     });
 }
 
@@ -143,15 +148,16 @@ fn questions_are_answered_between_inputs() {
         let (_send, mut inputs) = mpsc::channel::<Vec<Input>>(1);
         let (ask, mut questions) = mpsc::channel(1);
         let (question, answer) = oneshot::channel();
-        ask.send(question).await.expect("room");
+        ask.send(Question { verb: Verb::Status, answer: question }).await.expect("room");
         let stop = Box::pin(async move {
-            let status: Status = answer.await.expect("an answer");
+            let lines = answer.await.expect("an answer");
+            let status: Status = serde_json::from_str(&lines[0]).expect("a status");
             let counts: BTreeMap<_, _> = status.books.iter().map(|book| (book.kind.as_str(), book)).collect();
             assert_eq!(status.node, "n");
             assert_eq!(counts["process"].seen, 1);
             assert!(status.books.iter().all(crate::api::protocol::Book::balances));
         });
-        assert!(matches!(pump.run(&mut inputs, &mut questions, stop).await, Ended::Stopped));
+        assert!(matches!(pump.run(&mut inputs, &mut no_facts(), &mut questions, stop).await, Ended::Stopped));
     });
 }
 

@@ -26,16 +26,20 @@ enum Row<'a> {
     Metadata(&'a super::MetadataRow),
     Process(&'a super::ProcessRow),
     Gap(&'a super::GapRow),
+    Finding(&'a super::FindingRow),
+    Capacity(&'a super::CapacityRow),
 }
 
 impl Output {
-    /// Kind as in the field `kind`: `flow`, `metadata`, `process` or `gap`.
+    /// Kind as in the field `kind`: `flow`, `metadata`, `process`, `gap`, `finding` or `capacity`.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Flow(_) => "flow",
             Self::Metadata(_) => "metadata",
             Self::Process(_) => "process",
             Self::Gap(_) => "gap",
+            Self::Finding(_) => "finding",
+            Self::Capacity(_) => "capacity",
         }
     }
 
@@ -46,6 +50,8 @@ impl Output {
             Self::Metadata(row) => row.time,
             Self::Process(row) => row.time,
             Self::Gap(row) => row.end,
+            Self::Finding(row) => row.time,
+            Self::Capacity(row) => row.time,
         }
     }
 
@@ -56,6 +62,8 @@ impl Output {
             Self::Metadata(row) => Row::Metadata(row),
             Self::Process(row) => Row::Process(row),
             Self::Gap(row) => Row::Gap(row),
+            Self::Finding(row) => Row::Finding(row),
+            Self::Capacity(row) => Row::Capacity(row),
         };
         Envelope { schema: SCHEMA, kind: self.kind(), time: self.time(), node, row }
     }

@@ -2,7 +2,10 @@
 
 use std::fmt::{self, Display, Write as _};
 
-use super::{AttributionKind, FlowRow, GapRow, Identity, MetadataRow, Output, Peer, ProcessRow, Protocol, Who};
+use super::{
+    AttributionKind, CapacityRow, FindingRow, FlowRow, GapRow, Identity, MetadataRow, Output, Peer, ProcessRow,
+    Protocol, Who,
+};
 
 /// Digits of a container id shown.
 const SHORT_ID_DIGITS: usize = 12;
@@ -29,6 +32,8 @@ impl Output {
             Self::Metadata(row) => metadata(line, row),
             Self::Process(row) => process(line, row),
             Self::Gap(row) => gap(line, row),
+            Self::Finding(row) => finding(line, row),
+            Self::Capacity(row) => capacity(line, row),
         }
     }
 }
@@ -120,6 +125,23 @@ fn gap(line: &mut String, row: &GapRow) -> fmt::Result {
         write!(line, "  {lost} {kind} lost")?;
     }
     Ok(())
+}
+
+fn finding(line: &mut String, row: &FindingRow) -> fmt::Result {
+    let whom = match (&*row.subject.namespace, &*row.subject.workload) {
+        ("", workload) => workload.to_owned(),
+        (namespace, workload) => format!("{namespace}/{workload}"),
+    };
+    write!(line, "{whom:<32} {} {} {}", row.severity.name(), row.code.name(), serde_name(&row.state))?;
+    write!(line, "  {}", row.text)
+}
+
+fn capacity(line: &mut String, row: &CapacityRow) -> fmt::Result {
+    match (row.pods_fit, row.binding_resource) {
+        (Some(fit), Some(resource)) => write!(line, "{fit} more pods fit; {} binds", resource.name()),
+        (Some(fit), None) => write!(line, "{fit} more pods fit"),
+        (None, _) => write!(line, "cannot tell how many more pods fit"),
+    }
 }
 
 fn who(line: &mut String, who: &Who) -> fmt::Result {

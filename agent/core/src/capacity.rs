@@ -1,0 +1,9 @@
+//! Capacity: how full the node's ceilings are, which one binds first, and what would fit.
+
+mod ipam;
+mod resource;
+mod sample;
+
+pub use self::ipam::{IpamAllocation, IpamFacts, IpamInterface, IpamSettings};
+pub use self::resource::{Resource, Unit};
+pub use self::sample::{Collector, Counter, CounterName, Limit, Sample, Scope};

@@ -1,0 +1,90 @@
+//! What the VPC CNI's address manager (ipamd) holds on this node.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// What ipamd holds, as far as its sources tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IpamFacts {
+    /// Interfaces it manages; empty when introspection does not answer.
+    pub interfaces: Vec<IpamInterface>,
+    /// Addresses for pods that it holds (of all interfaces, without their primary ones); `None`: no source tells.
+    pub total: Option<u32>,
+    /// Addresses given to pods; `None`: no source tells.
+    pub assigned: Option<u32>,
+    /// Prefixes (/28) it holds; `None`: no source tells.
+    pub prefixes: Option<u32>,
+    /// Its settings; `None`: introspection does not answer.
+    pub settings: Option<IpamSettings>,
+    /// Addresses and the pods that hold them, from the checkpoint.
+    pub allocations: Vec<IpamAllocation>,
+}
+
+/// An address of a pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IpamAllocation {
+    /// The address.
+    pub ip: IpAddr,
+    /// Namespace.
+    pub namespace: Arc<str>,
+    /// Pod.
+    pub pod: Arc<str>,
+    /// The pod's sandbox; empty when not told.
+    pub sandbox: Arc<str>,
+}
+
+/// An interface that ipamd manages.
+#[expect(clippy::struct_excessive_bools, reason = "marks of an object, independent of each other")]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IpamInterface {
+    /// `eni-…`.
+    pub id: Arc<str>,
+    /// Network card.
+    pub card: u32,
+    /// Device number.
+    pub device: u32,
+    /// The instance's first interface.
+    pub primary: bool,
+    /// Carries branch interfaces.
+    pub trunk: bool,
+    /// For Elastic Fabric Adapter.
+    pub efa: bool,
+    /// Left out for pods.
+    pub excluded: bool,
+    /// Addresses for pods on it.
+    pub addresses: u32,
+    /// Prefixes on it.
+    pub prefixes: u32,
+    /// Addresses of it that pods have.
+    pub assigned: u32,
+}
+
+/// ipamd's settings in force (`/v1/ipamd-env-settings`, or the aws-node container's environment).
+#[expect(clippy::struct_excessive_bools, reason = "settings as the CNI names them")]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IpamSettings {
+    /// `WARM_ENI_TARGET`; `None`: not set (the CNI's default is 1).
+    pub warm_eni_target: Option<u32>,
+    /// `WARM_IP_TARGET`; `None`: not set.
+    pub warm_ip_target: Option<u32>,
+    /// `MINIMUM_IP_TARGET`; `None`: not set.
+    pub minimum_ip_target: Option<u32>,
+    /// `WARM_PREFIX_TARGET`; `None`: not set.
+    pub warm_prefix_target: Option<u32>,
+    /// `MAX_ENI`; `None`: not set or not positive, which means no limit.
+    pub max_eni: Option<u32>,
+    /// `ENABLE_PREFIX_DELEGATION`.
+    pub prefix_delegation: bool,
+    /// `ENABLE_POD_ENI`.
+    pub pod_eni: bool,
+    /// `AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG`.
+    pub custom_networking: bool,
+    /// `ENABLE_IPv6`.
+    pub ipv6: bool,
+    /// `AWS_VPC_K8S_CNI_EXTERNALSNAT`; `None`: not told.
+    pub external_snat: Option<bool>,
+    /// `POD_SECURITY_GROUP_ENFORCING_MODE`, the present setting, which says nothing about pods that run already.
+    pub enforcing_mode: Option<Arc<str>>,
+}

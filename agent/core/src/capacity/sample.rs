@@ -1,0 +1,141 @@
+//! One look at one ceiling.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::Resource;
+
+/// How much of a resource is used, in one scope.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    /// What.
+    pub resource: Resource,
+    /// Where the limit holds.
+    pub scope: Scope,
+    /// In use, in the resource's unit; `None`: not known.
+    pub used: Option<u64>,
+    /// The ceiling.
+    pub limit: Limit,
+    /// The file, the interface or the object that said so, as people find it.
+    pub source: Arc<str>,
+}
+
+/// What a limit is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Scope {
+    /// The whole node.
+    Node,
+    /// A cgroup above the pods, as `kubepods.slice`.
+    Slice(Arc<str>),
+    /// A pod, by its uid as its cgroup tells it.
+    Pod(Arc<str>),
+    /// A network interface.
+    Interface(Arc<str>),
+    /// A file system, by its mount point.
+    FileSystem(Arc<str>),
+    /// A subnet, by its id.
+    Subnet(Arc<str>),
+}
+
+/// A ceiling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Limit {
+    /// Nobody says.
+    Unknown,
+    /// There is none.
+    Unlimited,
+    /// This much.
+    Of(u64),
+}
+
+/// What only grows: told as it stands, since its own beginning.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counter {
+    /// What it counts.
+    pub name: CounterName,
+    /// Of whom.
+    pub scope: Scope,
+    /// How often.
+    pub value: u64,
+}
+
+/// What counters count: a closed list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CounterName {
+    /// ENA `bw_in_allowance_exceeded`.
+    BandwidthInExceeded,
+    /// ENA `bw_out_allowance_exceeded`.
+    BandwidthOutExceeded,
+    /// ENA `pps_allowance_exceeded`.
+    PacketsExceeded,
+    /// ENA `conntrack_allowance_exceeded`.
+    ConntrackExceeded,
+    /// ENA `linklocal_allowance_exceeded`.
+    LinklocalExceeded,
+    /// Connection tracking: entries dropped because the table was full.
+    ConntrackDrop,
+    /// Connection tracking: inserts that failed.
+    ConntrackInsertFailed,
+    /// Neighbour table: allocations refused because it was full.
+    NeighbourTableFull,
+    /// Connections dropped because a listener's queue was full.
+    ListenDrops,
+    /// Listener's queue overflowed.
+    ListenOverflows,
+    /// `pids.events` max: forks refused by a cgroup's limit.
+    ForksRefused,
+    /// ICMP time exceeded messages sent (`Icmp: OutTimeExcds`).
+    IcmpTimeExceeded,
+    /// CNI: a pod asked for an address and there was none.
+    NoAvailableAddress,
+    /// CNI: its calls to EC2 failed.
+    Ec2CallsFailed,
+    /// EBS volume or instance limits exceeded, microseconds.
+    EbsExceededMicros,
+}
+
+/// Whoever looks at the node: a closed list, one source each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Collector {
+    /// ipamd's checkpoint file.
+    IpamCheckpoint,
+    /// ipamd's metrics.
+    IpamMetrics,
+    /// ipamd's introspection.
+    IpamIntrospection,
+    /// Interfaces, by rtnetlink.
+    Links,
+    /// ENA counters, by ethtool.
+    Ena,
+    /// Threads and processes.
+    Threads,
+    /// Open files.
+    OpenFiles,
+    /// Connection tracking.
+    Conntrack,
+    /// Ephemeral ports and listen drops.
+    Ports,
+    /// inotify (slow, off unless asked for).
+    Inotify,
+    /// Neighbour tables.
+    Neighbours,
+    /// File systems.
+    Disks,
+    /// Memory and pressure.
+    Memory,
+    /// EBS volumes.
+    Ebs,
+    /// EBS counters of the CSI node's metrics (off unless asked for).
+    EbsMetrics,
+    /// The kubelet's configuration.
+    Kubelet,
+    /// Network namespaces of pods: packet sockets, veths.
+    PodNetworks,
+    /// The instance's type.
+    InstanceType,
+    /// Pods that wait for an address (from the API), requests against allocatable.
+    Cluster,
+}

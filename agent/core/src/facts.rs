@@ -1,0 +1,22 @@
+//! What foreign worlds tell, as small facts: made at the edge (`agent/cluster`, `agent/node`), judged in the core.
+//!
+//! A fact holds no secret and nothing that no decision needs. `None` means that the object does not say; what an object
+//! says in a shape that nobody can read is kept as such, so that a verdict can be "cannot tell" and name it.
+
+mod cluster;
+mod host;
+mod identity;
+mod pod;
+mod policy;
+
+pub use self::cluster::{
+    ClusterFact, CniNodeFacts, CsiNodeFacts, GroupEvent, GroupEventKind, NodeFacts, RemotePod, RemotePodName,
+    ServiceAccountFacts, Source,
+};
+pub use self::host::{HostFact, LinkFacts, LinkKind, PodHostFacts};
+pub use self::identity::{IdentityEnv, Value};
+pub use self::pod::{
+    Branch, BranchInterface, ContainerFacts, ContainerKind, Phase, PodFacts, ProbeFacts, ProbeKind, Requests,
+    WorkloadRef,
+};
+pub use self::policy::{Expression, PolicyFacts, Selector};
