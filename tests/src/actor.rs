@@ -25,8 +25,12 @@ pub struct Actor {
 impl Actor {
     /// Starts an actor in a control group and a network namespace.
     pub(crate) fn start(cgroup: &Path, namespace: &Namespace) -> Result<Self> {
-        let program = program()?;
-        let mut child = command(cgroup, namespace, &program)?
+        Self::start_program(&program()?, cgroup, namespace)
+    }
+
+    /// As [`Actor::start`], by a copy of the actor's program with a name of its own.
+    pub(crate) fn start_program(program: &Path, cgroup: &Path, namespace: &Namespace) -> Result<Self> {
+        let mut child = command(cgroup, namespace, program)?
             .arg("serve")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

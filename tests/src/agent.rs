@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::metrics::{self, Metrics};
+use crate::netns::Namespace;
 use crate::rows::Rows;
 use crate::scale;
 
@@ -31,6 +32,8 @@ pub struct Agent {
     child: Child,
     home: TempDir,
     metrics: SocketAddr,
+    /// Where it was started, if not beside the test.
+    namespace: Option<Arc<Namespace>>,
     lines: Arc<Mutex<Vec<String>>>,
     reader: Option<JoinHandle<()>>,
 }
@@ -84,28 +87,41 @@ impl Agent {
 
     /// Starts an agent with configuration keys of the test's own and waits until it is ready.
     pub fn with(configuration: Value) -> Result<Self> {
-        let mut agent = Self::launch("json", configuration)?;
+        Self::with_in(None, configuration)
+    }
+
+    /// As [`Agent::with`], in a network namespace that stands for the node's.
+    pub fn with_in(namespace: Option<Arc<Namespace>>, configuration: Value) -> Result<Self> {
+        let mut agent = Self::launch_in(namespace, "json", configuration)?;
         agent.wait_until_ready()?;
         Ok(agent)
     }
 
     /// Starts an agent with a form of standard output and configuration keys of the test's own, and waits for nothing.
     pub fn launch(output: &str, configuration: Value) -> Result<Self> {
+        Self::launch_in(None, output, configuration)
+    }
+
+    fn launch_in(namespace: Option<Arc<Namespace>>, output: &str, configuration: Value) -> Result<Self> {
         let home = tempfile::tempdir().context("make a directory")?;
         let metrics = free_port()?;
         let path = write_configuration(home.path(), metrics, configuration)?;
         let program = program()?;
         let stderr = File::create(home.path().join("stderr")).context("create a file for standard error")?;
-        let mut child = Command::new(&program)
-            .args(["run", "--standalone", "-o", output, "--config"])
-            .arg(path)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(stderr)
-            .spawn()
-            .with_context(|| format!("start {}", program.display()))?;
+        // A child process belongs to the namespace of the thread that starts it.
+        let spawn = || {
+            Command::new(&program)
+                .args(["run", "--standalone", "-o", output, "--config"])
+                .arg(path)
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .stderr(stderr)
+                .spawn()
+                .map_err(anyhow::Error::from)
+        };
+        let mut child = inside(namespace.as_deref(), spawn).with_context(|| format!("start {}", program.display()))?;
         let (lines, reader) = collect(child.stdout.take().context("the agent has no output")?);
-        Ok(Self { child, home, metrics, lines, reader: Some(reader) })
+        Ok(Self { child, home, metrics, namespace, lines, reader: Some(reader) })
     }
 
     /// Its process id.
@@ -135,7 +151,7 @@ impl Agent {
 
     /// Scrapes it.
     pub fn metrics(&self) -> Result<Metrics> {
-        Metrics::scrape(self.metrics)
+        inside(self.namespace.as_deref(), || Metrics::scrape(self.metrics))
     }
 
     /// The rows printed so far.
@@ -236,7 +252,9 @@ impl Agent {
     pub fn wait_until_ready(&mut self) -> Result<()> {
         let deadline = Instant::now() + scale::deadline();
         loop {
-            if metrics::get(self.metrics, "/readyz").is_ok_and(|(status, _)| status == 200) {
+            if inside(self.namespace.as_deref(), || metrics::get(self.metrics, "/readyz"))
+                .is_ok_and(|(status, _)| status == 200)
+            {
                 return Ok(());
             }
             if let Some(status) = self.child.try_wait().context("look at the agent")? {
@@ -342,6 +360,13 @@ impl Finished {
     }
 }
 
+fn inside<T: Send>(namespace: Option<&Namespace>, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    match namespace {
+        Some(namespace) => namespace.run(work),
+        None => work(),
+    }
+}
+
 /// Collects the lines of an output as they come.
 fn collect(output: ChildStdout) -> (Arc<Mutex<Vec<String>>>, JoinHandle<()>) {
     let lines = Arc::new(Mutex::new(Vec::new()));
@@ -385,7 +410,7 @@ pub fn write_configuration(home: &Path, metrics: SocketAddr, configuration: Valu
     Ok(path)
 }
 
-fn merge(into: &mut Value, from: Value) {
+pub(crate) fn merge(into: &mut Value, from: Value) {
     match (into, from) {
         (Value::Object(into), Value::Object(from)) => {
             for (key, value) in from {

@@ -1,15 +1,13 @@
 //! Networks: one namespace with its loopback, or two namespaces joined by a veth pair.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
-use rtnetlink::packet_route::address::AddressHeaderFlags;
-use rtnetlink::packet_route::link::{InfoData, InfoVeth};
-use rtnetlink::{LinkUnspec, LinkVeth, RouteMessageBuilder};
+use anyhow::Result;
 
+use crate::links::configure;
 use crate::netns::Namespace;
 use crate::scale;
 
@@ -125,7 +123,7 @@ impl Lab {
     fn configure(&self, metadata: bool) -> Result<()> {
         if self.wire == Wire::Veth {
             let peer = self.server.fd().as_raw_fd();
-            configure(&self.client, async |link| link.veth(CLIENT_LINK, SERVER_LINK, peer).await)?;
+            configure(&self.client, async |link| link.veth(CLIENT_LINK, SERVER_LINK, Some(peer)).await)?;
         }
         configure(&self.server, async |link| {
             link.up("lo").await?;
@@ -164,60 +162,5 @@ impl Lab {
         })?;
         self.client.steer_over_all_cpus(CLIENT_LINK)?;
         self.server.steer_over_all_cpus(SERVER_LINK)
-    }
-}
-
-/// Runs rtnetlink requests in a namespace.
-fn configure<T: Send>(namespace: &Namespace, requests: impl AsyncFnOnce(Netlink) -> Result<T> + Send) -> Result<T> {
-    namespace.run(|| {
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_io().build().context("build a tokio runtime")?;
-        runtime.block_on(async {
-            let (connection, handle, _) = rtnetlink::new_connection().context("open a netlink socket")?;
-            tokio::spawn(connection);
-            requests(Netlink { handle }).await
-        })
-    })
-}
-
-/// The few requests that a lab needs.
-struct Netlink {
-    handle: rtnetlink::Handle,
-}
-
-impl Netlink {
-    async fn veth(&self, here: &str, there: &str, namespace: i32) -> Result<()> {
-        // The peer is made in the other namespace from the start.
-        let peer = LinkUnspec::new_with_name(there).setns_by_fd(namespace).build();
-        let message = LinkVeth::new(here, there).set_info_data(InfoData::Veth(InfoVeth::Peer(peer))).build();
-        self.handle.link().add(message).execute().await.with_context(|| format!("add veth {here}"))
-    }
-
-    async fn up(&self, link: &str) -> Result<()> {
-        let message = LinkUnspec::new_with_name(link).up().build();
-        self.handle.link().set(message).execute().await.with_context(|| format!("set {link} up"))
-    }
-
-    async fn address(&self, link: &str, ip: IpAddr, prefix: u8) -> Result<()> {
-        let index = rustix::net::netdevice::name_to_index(
-            rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None)
-                .context("open a socket")?,
-            link,
-        )
-        .with_context(|| format!("find interface {link}"))?;
-        let mut request = self.handle.address().add(index, ip, prefix);
-        // IPv6 addresses are usable at once, not only after the search for duplicates.
-        request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
-        request.execute().await.with_context(|| format!("add {ip} to {link}"))
-    }
-
-    async fn route_v4(&self, to: Ipv4Addr, gateway: Ipv4Addr) -> Result<()> {
-        let route = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(to, 32).gateway(gateway).build();
-        self.handle.route().add(route).execute().await.with_context(|| format!("add a route to {to}"))
-    }
-
-    async fn route_v6(&self, to: Ipv6Addr, gateway: Ipv6Addr) -> Result<()> {
-        let route = RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(to, 128).gateway(gateway).build();
-        self.handle.route().add(route).execute().await.with_context(|| format!("add a route to {to}"))
     }
 }

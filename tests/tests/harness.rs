@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use system_tests::lab::{FAST_OPEN, IMDS_V4, IMDS_V6};
 use system_tests::metadata_server::{Behaviour, ROLE, ROLE_KEY};
 use system_tests::protocol::{Connected, Load, Moved, Op};
-use system_tests::{Lab, MetadataServer, Pod, Wire, bpf, scale};
+use system_tests::{Lab, MetadataServer, Node, Pod, Wire, Wiring, bpf, scale};
 
 /// HTTP on either network: both ends and the kernel's TCP counters agree.
 fn http_counts_agree(wire: Wire) -> Result<()> {
@@ -178,5 +178,36 @@ fn odd_ends_are_what_they_are_called() -> Result<()> {
     assert_eq!(client.send("self", 10)?, client.receive("self", 10)?);
 
     assert_eq!(lab.client.tcp_counters()?.active_opens, 7);
+    Ok(())
+}
+
+#[test]
+fn a_node_joins_its_pods() -> Result<()> {
+    let mut node = Node::new()?;
+    let plain = node.pod("shop", "web", Wiring::Plain)?;
+    let strict = node.pod("shop", "cart", Wiring::Strict { vlan: 1 })?;
+    let outside = Pod::new()?;
+    let mut vpc = node.vpc_actor(&outside)?;
+    vpc.serve_http(Node::vpc_address(80))?;
+    let services = MetadataServer::start(&node.network, Behaviour::default())?;
+
+    let mut client = strict.actor()?;
+    let mut server = plain.actor()?;
+    server.serve_http((plain.ip, 8080).into())?;
+    assert_eq!(client.load_http((plain.ip, 8080).into(), 1, 1)?.connections, 1, "pod to pod");
+    let answer = client.exchange((IMDS_V4, 80).into(), &["GET /latest/user-data HTTP/1.0\r\n\r\n"])?.answer;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let unanswered = client.connect_and_give_up("blocked", Node::vpc_address(80), 300)?;
+    assert_eq!(unanswered.errno, Some(libc::EINPROGRESS), "nothing comes back before it is admitted");
+    node.admit(&strict)?;
+    assert_eq!(client.load_http(Node::vpc_address(80), 1, 1)?.connections, 1, "pod to the VPC");
+
+    let links = node.network.run(|| Ok(std::fs::read_to_string("/proc/thread-self/net/dev")?))?;
+    for name in ["vlan.eth.1:", "eth0:", "eni", "vlan"] {
+        assert!(links.contains(name), "no {name} in {links}");
+    }
+    server.stop_serving()?;
+    vpc.stop_serving()?;
+    services.stop()?;
     Ok(())
 }
