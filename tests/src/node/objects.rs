@@ -32,8 +32,9 @@ impl Wiring {
     pub(super) fn veth(self, namespace: &str, name: &str) -> String {
         let prefix = if matches!(self, Self::Strict { .. }) { "vlan" } else { "eni" };
         let digest = Sha1::digest(format!("{namespace}.{name}"));
-        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("{prefix}{}", hex.get(..11).unwrap_or(&hex))
+        let first = digest.iter().take(8).fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
+        // 11 hex digits are the first 44 bits.
+        format!("{prefix}{:011x}", first >> 20)
     }
 
     fn vlan(self) -> Option<u16> {
