@@ -57,12 +57,18 @@ fn llvm_major(version: &str) -> Option<u32> {
     version.lines().find_map(|line| line.strip_prefix("LLVM version: ")?.split('.').next()?.parse().ok())
 }
 
-/// A bpf-linker of the right version, from PATH or from cargo's directory.
+/// A bpf-linker of the right version: the one that set-up built, one of cargo's directory, or one from PATH.
 pub(crate) fn linker() -> Option<PathBuf> {
+    let built = workspace::tools().ok().map(|tools| tools.join("bin/bpf-linker"));
     let installed = workspace::cargo_bin().ok().map(|directory| directory.join("bpf-linker"));
-    installed.into_iter().filter(|path| process::is_executable(path)).chain(process::find("bpf-linker")).find(|path| {
-        process::capture(Command::new(path).arg("--version")).is_ok_and(|version| fits(&version, LINKER_VERSION))
-    })
+    built
+        .into_iter()
+        .chain(installed)
+        .filter(|path| process::is_executable(path))
+        .chain(process::find("bpf-linker"))
+        .find(|path| {
+            process::capture(Command::new(path).arg("--version")).is_ok_and(|version| fits(&version, LINKER_VERSION))
+        })
 }
 
 /// Whether `name x.y.z …` is a release of the wanted `x.y`.

@@ -31,6 +31,11 @@ pub(crate) fn cache() -> Result<PathBuf> {
     Ok(base.join("sekisho"))
 }
 
+/// Programs that set-up builds, so that a user's own of the same name stay as they are.
+pub(crate) fn tools() -> Result<PathBuf> {
+    Ok(cache()?.join("tools"))
+}
+
 /// Where cargo installs programs.
 pub(crate) fn cargo_bin() -> Result<PathBuf> {
     let home = match env::var_os("CARGO_HOME") {

@@ -86,7 +86,7 @@ pub(super) fn install(needs: &[Need]) -> Result<()> {
 
 /// Installs packages by name, or says which command would.
 pub(super) fn install_packages(names: &[&str]) -> Result<()> {
-    let by_hand = format!("apt-get install --no-install-recommends {}", names.join(" "));
+    let by_hand = format!("apt-get install --no-remove --no-install-recommends {}", names.join(" "));
     if process::find("apt-get").is_none() {
         bail!("this machine has no apt-get: install what corresponds to `{by_hand}`");
     }

@@ -29,7 +29,8 @@ pub(super) fn install(_: &[Need]) -> Result<()> {
     }
     process::run(
         process::cargo()
-            .args(["install", "bpf-linker", "--locked", "--force", "--no-default-features"])
+            .args(["install", "bpf-linker", "--locked", "--force", "--no-default-features", "--root"])
+            .arg(workspace::tools()?)
             .args(["--version", &format!("^{}", toolchain::LINKER_VERSION)])
             .args(["--features", &format!("llvm-{}", toolchain::LLVM)])
             .env(format!("LLVM_SYS_{}1_PREFIX", toolchain::LLVM), &llvm)

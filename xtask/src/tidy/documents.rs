@@ -196,17 +196,18 @@ fn anchor(heading: &str) -> String {
     kept.map(|c| if c == ' ' { '-' } else { c }).flat_map(char::to_lowercase).collect()
 }
 
-/// Whether a Rust text has a test function of a name: `fn name(` behind a test attribute.
+/// Whether a Rust text has a test function of a name that runs: `fn name(` behind a test attribute and no `#[ignore]`.
 fn has_test(text: &str, name: &str) -> bool {
     let function = format!("fn {name}(");
-    let mut is_test = false;
+    let (mut is_test, mut is_ignored) = (false, false);
     for line in text.lines().map(str::trim) {
         if line.starts_with("#[") {
             is_test |= line.contains("test]") || line.contains("test(");
+            is_ignored |= line.starts_with("#[ignore");
         } else if line.contains(&function) {
-            return is_test;
+            return is_test && !is_ignored;
         } else if !line.starts_with("//") {
-            is_test = false;
+            (is_test, is_ignored) = (false, false);
         }
     }
     false

@@ -63,7 +63,8 @@ fn promises_without_tests_are_found() {
 
 #[test]
 fn tests_are_told_from_other_functions() {
-    assert!(has_test("    #[test]\n    // why\n    #[ignore]\n    fn a() {}", "a"));
+    assert!(has_test("    #[test]\n    // why\n    #[should_panic]\n    fn a() {}", "a"));
+    assert!(!has_test("#[test]\n#[ignore = \"slow\"]\nfn a() {}", "a"), "a test that does not run holds nothing");
     assert!(has_test("#[tokio::test(flavor = \"current_thread\")]\nasync fn a() {}", "a"));
     assert!(has_test("proptest! {\n    #[test]\n    fn a(x in 0..1) {}\n}", "a"));
     assert!(!has_test("#[test]\nfn b() {}\nfn a() {}", "a"));
