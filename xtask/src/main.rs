@@ -3,6 +3,7 @@
 
 mod bench;
 mod build;
+mod instances;
 mod process;
 mod run;
 mod setup;
@@ -36,6 +37,8 @@ enum Command {
     Test(test::Arguments),
     /// Measure what the program costs, beside its neighbours and its aims
     Bench(bench::Arguments),
+    /// Write the table of instance types, or renew its figures
+    Instances(instances::Arguments),
     /// Hold the rules of the tree that compiler and clippy do not know
     Tidy,
     /// Run the kernel tests on Debian's kernels under QEMU
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => return run::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Instances(arguments) => instances::run(&arguments),
         Command::Tidy => tidy::run(),
         Command::VmTest(arguments) => vm::run(&arguments),
     };

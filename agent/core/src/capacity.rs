@@ -1,5 +1,6 @@
 //! Capacity: how full the node's ceilings are, which one binds first, and what would fit.
 
+pub mod instances;
 mod ipam;
 mod resource;
 mod sample;

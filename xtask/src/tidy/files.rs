@@ -9,8 +9,9 @@ const MAX_LINES: usize = 450;
 const MAX_TEST_LINES: usize = 900;
 
 /// Files that may be longer, up to how many lines, and why.
-const EXCEPTIONS: [(&str, usize, &str); 2] = [
+const EXCEPTIONS: [(&str, usize, &str); 3] = [
     ("agent-ebpf/src/wire.rs", 550, "the records that kernel and user space agree on are read side by side"),
+    ("agent/core/src/capacity/instances/table.rs", 1600, "a row an instance type, written by `cargo xtask instances`"),
     ("agent/core/src/input.rs", 550, "the one closed enum of what comes in is read as a whole"),
 ];
 
