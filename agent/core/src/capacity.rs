@@ -2,6 +2,8 @@
 
 pub mod instances;
 mod ipam;
+pub mod plan;
+pub mod pool;
 mod resource;
 mod sample;
 
