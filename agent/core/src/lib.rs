@@ -18,6 +18,7 @@ pub mod fuzzing;
 pub mod input;
 pub mod metadata;
 pub mod output;
+pub mod papers;
 pub mod peer;
 pub mod process;
 pub mod redact;

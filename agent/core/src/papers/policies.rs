@@ -1,0 +1,104 @@
+//! The rules about a policy itself: whether it can work, and whether it names the cluster security group.
+
+use super::demand::{self, Fault, Selects};
+use super::{Account, Settings, list, policy_object, policy_says, violated, why};
+use crate::facts::{PodFacts, PolicyFacts};
+use crate::finding::{Code, Judgement, Severity, Subject, Verdict};
+
+/// Whom a policy concerns. A node speaks of policies that select a pod of its own: a thousand nodes need not say the
+/// same.
+#[derive(Clone, Copy, Debug)]
+pub enum Selected<'a> {
+    /// The policy is judged for its own sake, as in a review of manifests.
+    Always,
+    /// These pods, with their accounts.
+    Pods(&'a [(&'a PodFacts, Account<'a>)]),
+}
+
+/// Judges a policy.
+pub fn judge_policy(policy: &PolicyFacts, selected: Selected<'_>, settings: &Settings) -> Vec<Judgement> {
+    let subject = Subject { namespace: policy.namespace.clone(), policy: policy.name.clone(), ..Subject::default() };
+    let about = |code, verdict| Judgement { code, subject: subject.clone(), verdict };
+    vec![
+        about(Code::SgpInvalid, invalid(policy, selected)),
+        about(Code::SgpClusterGroup, cluster_group(policy, selected, settings)),
+    ]
+}
+
+/// A policy that can select nothing. Whether it was meant for a pod here cannot be asked of such a policy: it counts
+/// when its selectors, as far as they are ones, select a pod of its namespace.
+fn invalid(policy: &PolicyFacts, selected: Selected<'_>) -> Verdict {
+    let Some(fault) = demand::fault(policy) else { return Verdict::Holds };
+    let would = |pod: &PodFacts, account: Account<'_>| match &fault {
+        Fault::NoSelector => true,
+        Fault::NoGroups => {
+            let with_groups = PolicyFacts { groups: vec!["sg-".into()], ..policy.clone() };
+            demand::selects(&with_groups, pod, account) == Selects::Yes
+        }
+        Fault::Selector(field, _) => {
+            let mut sound = PolicyFacts { groups: vec!["sg-".into()], ..policy.clone() };
+            match *field {
+                "spec.podSelector" => sound.pod_selector = Some(crate::facts::Selector::default()),
+                _ => sound.service_account_selector = Some(crate::facts::Selector::default()),
+            }
+            // The other selector may be none either, and then nothing narrows it.
+            matches!(demand::selects(&sound, pod, account), Selects::Yes | Selects::Invalid(_))
+        }
+    };
+    if !concerns(policy, selected, would) {
+        return Verdict::Holds;
+    }
+    let object = policy_object(policy);
+    let (cause, text, evidence) = match &fault {
+        Fault::NoSelector => (
+            "no_selector",
+            format!(
+                "{object} has neither a podSelector nor a serviceAccountSelector, so it selects no pod; an empty one, \
+                 {{}}, would select all"
+            ),
+            policy_says(policy, "spec", "no selector"),
+        ),
+        Fault::NoGroups => (
+            "no_groups",
+            format!("{object} names no security groups, so it is passed over"),
+            policy_says(policy, "spec.securityGroups.groupIds", "none"),
+        ),
+        Fault::Selector(field, error) => (
+            "selector_invalid",
+            format!("{object} cannot be read by the controller, so it selects no pod: {field}: {error}"),
+            policy_says(policy, field, error.to_string()),
+        ),
+    };
+    violated(Severity::Medium, cause, text, vec![evidence])
+}
+
+/// A policy that names the cluster security group, which is made anew with every cluster.
+fn cluster_group(policy: &PolicyFacts, selected: Selected<'_>, settings: &Settings) -> Verdict {
+    let named: Vec<_> = policy.groups.iter().filter(|group| settings.cluster_groups.contains(*group)).collect();
+    if settings.cluster_groups.is_empty() {
+        return Verdict::CannotTell(why::CLUSTER_GROUP);
+    }
+    let selects = |pod: &PodFacts, account: Account<'_>| demand::selects(policy, pod, account) == Selects::Yes;
+    if named.is_empty() || !concerns(policy, selected, selects) {
+        return Verdict::Holds;
+    }
+    let text = format!(
+        "{} names the cluster security group {}: a new cluster gets a new one, and the policy must follow",
+        policy_object(policy),
+        list(named)
+    );
+    let evidence = policy_says(policy, "spec.securityGroups.groupIds", list(&policy.groups));
+    violated(Severity::Info, "cluster_group", text, vec![evidence])
+}
+
+fn concerns(policy: &PolicyFacts, selected: Selected<'_>, would: impl Fn(&PodFacts, Account<'_>) -> bool) -> bool {
+    match selected {
+        Selected::Always => true,
+        Selected::Pods(pods) => {
+            pods.iter().any(|(pod, account)| pod.namespace == policy.namespace && would(pod, *account))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
