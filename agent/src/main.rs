@@ -4,6 +4,7 @@
 //! [`export`], [`api`] and [`http`] know each other through core's types alone.
 
 mod api;
+mod cluster;
 mod command;
 mod config;
 mod export;
@@ -13,6 +14,8 @@ mod http;
 mod kernel;
 mod lines;
 mod lossy;
+#[cfg_attr(not(test), expect(dead_code, reason = "its callers come with the next change"))]
+mod manifests;
 mod memory;
 mod node;
 mod tasks;

@@ -1,0 +1,71 @@
+//! `SecurityGroupPolicy` to facts. Selectors are kept as they stand: what an unknown operator means is decided where they
+//! are matched.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use agent_core::facts::{Expression, PolicyFacts, Selector};
+use serde::Deserialize;
+
+use super::managed;
+use super::pod::namespace;
+use super::shapes::Object;
+
+/// `spec`.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct Spec {
+    pod_selector: Option<LabelSelector>,
+    service_account_selector: Option<LabelSelector>,
+    security_groups: Groups,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Groups {
+    group_ids: Vec<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct LabelSelector {
+    match_labels: BTreeMap<String, String>,
+    match_expressions: Vec<Requirement>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Requirement {
+    key: String,
+    operator: String,
+    values: Vec<String>,
+}
+
+/// A policy.
+pub(super) fn facts(object: Object<Spec>) -> Result<PolicyFacts, String> {
+    let Object { metadata, spec } = object;
+    if metadata.name.is_empty() {
+        return Err("metadata.name: expected a name".to_owned());
+    }
+    Ok(PolicyFacts {
+        namespace: namespace(&metadata),
+        name: metadata.name.as_str().into(),
+        uid: metadata.uid.as_deref().map(Arc::from),
+        generation: metadata.generation,
+        created: metadata.creation_timestamp,
+        spec_changed: managed::spec_changed(&metadata),
+        pod_selector: spec.pod_selector.map(selector),
+        service_account_selector: spec.service_account_selector.map(selector),
+        groups: spec.security_groups.group_ids.into_iter().map(Arc::from).collect(),
+    })
+}
+
+fn selector(selector: LabelSelector) -> Selector {
+    let expressions = selector.match_expressions.into_iter();
+    Selector {
+        match_labels: selector.match_labels,
+        match_expressions: expressions
+            .map(|Requirement { key, operator, values }| Expression { key, operator, values })
+            .collect(),
+    }
+}
