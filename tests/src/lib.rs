@@ -12,6 +12,7 @@ pub mod bpf;
 pub mod cgroup;
 pub mod exchanges;
 pub mod http;
+pub mod kube;
 pub mod lab;
 mod links;
 pub mod metadata_server;

@@ -21,3 +21,6 @@ pub fn count(what: &str, full: usize, reduced: usize) -> usize {
 pub fn deadline() -> Duration {
     Duration::from_secs(if slow() { 300 } else { 60 })
 }
+
+/// Between two looks at something that must come.
+pub const LOOK: Duration = Duration::from_millis(20);

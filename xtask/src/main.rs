@@ -1,9 +1,11 @@
 //! Project tasks: `cargo xtask …`. Each command is a module; what they share is [`process`] (running programs) and
 //! [`workspace`] (where things lie).
 
+mod apt;
 mod bench;
 mod build;
 mod instances;
+mod kube;
 mod process;
 mod run;
 mod setup;
@@ -41,6 +43,8 @@ enum Command {
     Instances(instances::Arguments),
     /// Hold the rules of the tree that compiler and clippy do not know
     Tidy,
+    /// A Kubernetes API server on loopback, to test against by hand
+    Kube(kube::Arguments),
     /// Run the kernel tests on Debian's kernels under QEMU
     VmTest(vm::Arguments),
 }
@@ -54,6 +58,7 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Instances(arguments) => instances::run(&arguments),
         Command::Tidy => tidy::run(),
+        Command::Kube(arguments) => kube::run(&arguments),
         Command::VmTest(arguments) => vm::run(&arguments),
     };
     match result {

@@ -3,6 +3,7 @@
 
 mod cross;
 mod debian;
+mod kubernetes;
 mod library;
 mod linker;
 pub(crate) mod python;
@@ -33,6 +34,8 @@ pub(crate) enum Need {
     Vm,
     /// Boot arm64 kernels on amd64
     VmArm64,
+    /// Run a Kubernetes API server
+    Cluster,
 }
 
 /// What `setup` sees to when nothing is chosen.
@@ -48,12 +51,13 @@ struct Item {
 }
 
 /// In the order in which they build on each other.
-const ITEMS: [Item; 5] = [
+const ITEMS: [Item; 6] = [
     Item { name: "packages", missing: debian::missing, install: debian::install },
     Item { name: "library source of the compiler", missing: library::missing, install: library::install },
     Item { name: "standard library for arm64", missing: cross::missing, install: cross::install },
     Item { name: "bpf-linker", missing: linker::missing, install: linker::install },
     Item { name: "AWS clients for the tests", missing: python::missing, install: python::install },
+    Item { name: "Kubernetes for the tests", missing: kubernetes::missing, install: kubernetes::install },
 ];
 
 /// The command.

@@ -1,7 +1,6 @@
 //! `cargo xtask vm-test`: the kernel tests on Debian's cloud kernels, the ones closest to what EKS nodes run. QEMU without
 //! hardware support boots each with a small file system in memory that holds the program, the tests and nothing else.
 
-mod apt;
 mod emulator;
 mod initramfs;
 mod kernel;
@@ -13,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
+use crate::apt::Apt;
 use crate::setup::{self, Need};
 use crate::workspace;
 
@@ -61,6 +61,11 @@ impl Arch {
             Self::Amd64 => "amd64",
             Self::Arm64 => "arm64",
         }
+    }
+
+    /// Debian's packages for it, unpacked into the user's cache.
+    fn apt(self) -> Result<Apt> {
+        Ok(Apt::new(self.debian(), workspace::cache()?.join("vm").join(self.debian())))
     }
 
     /// Rust's name.

@@ -8,7 +8,6 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use super::Arch;
-use super::apt::Apt;
 use crate::process;
 
 /// Where libraries lie below a root, in Debian 12 and in releases that have /usr alone.
@@ -23,7 +22,8 @@ pub(super) fn qemu(arch: Arch, host: Arch) -> Result<Command> {
     if let Some(path) = process::find(program) {
         return Ok(Command::new(path));
     }
-    let root = Apt::new(host)?
+    let root = host
+        .apt()?
         .with_needs(package, &[package])
         .with_context(|| format!("get QEMU; where Debian's packages cannot be had, install {program} by hand"))?;
     Ok(unpacked(&root, program, host))

@@ -7,8 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use super::Arch;
-use super::apt::{self, Apt};
-use crate::process;
+use crate::{apt, process};
 
 /// What the file system holds besides the kernel's modules and the programs of this workspace.
 const USERLAND: [&str; 3] = ["busybox-static", "libc6", "libgcc-s1"];
@@ -27,7 +26,7 @@ pub(super) struct Kernel {
 
 /// Takes a kernel from the cache, or downloads the newest of its series into it.
 pub(super) fn fetch(arch: Arch, series: &str) -> Result<Kernel> {
-    let apt = Apt::new(arch)?;
+    let apt = arch.apt()?;
     let userland = apt.with_needs("userland", &USERLAND)?;
     let unpacked = apt.cached(&format!("linux-{series}"), |directory| {
         let prefix = format!("linux-image-{series}.");
@@ -35,7 +34,7 @@ pub(super) fn fetch(arch: Arch, series: &str) -> Result<Kernel> {
         let package = newest(&apt.names(&prefix)?, &prefix, &suffix).with_context(|| {
             format!("the package lists hold no {prefix}*{suffix}: such kernels come from Debian 12")
         })?;
-        apt.unpack(&package, directory)?;
+        apt.unpack(&[&package], directory)?;
         process::run(Command::new(apt::program("depmod")?).arg("-b").arg(directory).arg(release(directory)?))
     })?;
     let release = release(&unpacked)?;

@@ -10,6 +10,9 @@ use crate::{build, process};
 /// The test program that is made for any kernel.
 const TESTS: &str = "kernel";
 
+/// What these tests start. cargo builds all programs of a package along with its tests.
+const HELPERS: [&str; 1] = ["actor"];
+
 /// Executables for one architecture.
 pub(super) struct Programs {
     /// The agent, optimised.
@@ -36,8 +39,7 @@ pub(super) fn build(arch: Arch, host: Arch) -> Result<Programs> {
     for executable in process::cargo_build(&mut command).context("build the system tests")? {
         match executable.kind.as_str() {
             "test" if executable.name == TESTS => tests = Some(executable.path),
-            // cargo builds a package's programs along with its tests.
-            "bin" => helpers.push((executable.name, executable.path)),
+            "bin" if HELPERS.contains(&executable.name.as_str()) => helpers.push((executable.name, executable.path)),
             _ => {}
         }
     }

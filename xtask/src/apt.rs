@@ -9,30 +9,40 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use super::Arch;
-use crate::{process, workspace};
+use crate::process;
 
 /// apt for one architecture, on a state of its own.
-pub(super) struct Apt {
-    arch: Arch,
-    /// The user's cache for this architecture.
+pub(crate) struct Apt {
+    /// Debian's name of the architecture.
+    arch: &'static str,
+    /// Where packages are unpacked.
     cache: PathBuf,
     /// apt's own state.
     directory: PathBuf,
+    /// What apt reads instead of the machine's sources.
+    sources: Option<PathBuf>,
 }
 
 impl Apt {
-    /// apt for an architecture.
-    pub(super) fn new(arch: Arch) -> Result<Self> {
-        let cache = workspace::cache()?.join("vm").join(arch.debian());
-        Ok(Self { arch, directory: cache.join("apt"), cache })
+    /// apt for an architecture by Debian's name, with the machine's sources, that unpacks into a directory.
+    pub(crate) fn new(arch: &'static str, cache: PathBuf) -> Self {
+        Self { arch, directory: cache.join("apt"), cache, sources: None }
+    }
+
+    /// With sources of its own, in the form of a line each.
+    pub(crate) fn with_sources(mut self, lines: &str) -> Result<Self> {
+        let path = self.directory.join("sources.list");
+        fs::create_dir_all(&self.directory).with_context(|| format!("create {}", self.directory.display()))?;
+        fs::write(&path, lines).with_context(|| format!("write {}", path.display()))?;
+        self.sources = Some(path);
+        Ok(self)
     }
 
     /// A directory of the cache; when it is missing, it is filled after an update of the package lists.
-    pub(super) fn cached(&self, name: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    pub(crate) fn cached(&self, name: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
         let directory = self.cache.join(name);
         if !directory.is_dir() {
-            eprintln!("downloading {name} for {} into {}", self.arch.debian(), self.cache.display());
+            eprintln!("downloading {name} for {} into {}", self.arch, self.cache.display());
             self.update()?;
             once(&directory, fill)?;
         }
@@ -40,7 +50,7 @@ impl Apt {
     }
 
     /// Packages with all that they need, unpacked into a directory of the cache.
-    pub(super) fn with_needs(&self, name: &str, packages: &[&str]) -> Result<PathBuf> {
+    pub(crate) fn with_needs(&self, name: &str, packages: &[&str]) -> Result<PathBuf> {
         self.cached(name, |directory| self.unpack_with_needs(packages, directory))
     }
 
@@ -55,7 +65,7 @@ impl Apt {
 
         let mut command = Command::new(
             process::find(program)
-                .with_context(|| format!("{program} is not installed: the kernels come from Debian's packages"))?,
+                .with_context(|| format!("{program} is not installed: this needs Debian's packages"))?,
         );
         command.arg("-q");
         for (option, value) in [
@@ -65,14 +75,19 @@ impl Apt {
         ] {
             command.arg("-o").arg(format!("{option}={}", value.display()));
         }
-        let arch = self.arch.debian();
+        let arch = self.arch;
         command.args(["-o", &format!("APT::Architecture={arch}"), "-o", &format!("APT::Architectures={arch}")]);
+        if let Some(sources) = &self.sources {
+            command.arg("-o").arg(format!("Dir::Etc::sourcelist={}", sources.display()));
+            command.args(["-o", "Dir::Etc::sourceparts=-"]);
+        }
         // apt's own user may not look into a home directory; and nothing here needs a lock that others hold.
         command.args(["-o", "APT::Sandbox::User=root", "-o", "Debug::NoLocking=1", "-o", "Acquire::Languages=none"]);
         Ok(command)
     }
 
-    fn update(&self) -> Result<()> {
+    /// Fetches the package lists.
+    pub(crate) fn update(&self) -> Result<()> {
         // A third party's list that has nothing for this architecture is no reason to stop; a missing package is one, later.
         if let Err(error) = process::capture(self.command("apt-get")?.arg("update")) {
             eprintln!("{error:#}; going on with the package lists that came");
@@ -81,19 +96,47 @@ impl Apt {
     }
 
     /// Names of packages with a prefix, a line each.
-    pub(super) fn names(&self, prefix: &str) -> Result<String> {
+    pub(crate) fn names(&self, prefix: &str) -> Result<String> {
         process::capture(self.command("apt-cache")?.args(["pkgnames", prefix]))
     }
 
-    /// Unpacks one package.
-    pub(super) fn unpack(&self, package: &str, into: &Path) -> Result<()> {
+    /// Unpacks packages without what they need.
+    pub(crate) fn unpack(&self, packages: &[&str], into: &Path) -> Result<()> {
+        self.downloaded(&["download"], packages, |downloads| unpack_all(downloads, into))
+    }
+
+    /// Unpacks a source package as its authors released it, without Debian's changes. The archive holds one directory,
+    /// whose path is the answer.
+    pub(crate) fn unpack_source(&self, package: &str, into: &Path) -> Result<PathBuf> {
+        self.downloaded(&["source", "--download-only"], &[package], |downloads| {
+            let archive = entries(downloads)?
+                .into_iter()
+                .find(|path| path.to_string_lossy().contains(".orig.tar."))
+                .with_context(|| format!("the source package {package} has no archive of its authors"))?;
+            process::capture(Command::new(program("tar")?).arg("-xf").arg(&archive).arg("-C").arg(into))?;
+            let unpacked = entries(into)?;
+            match unpacked.as_slice() {
+                [directory] => Ok(directory.clone()),
+                _ => bail!("{} unpacks to {} things, not to one directory", archive.display(), unpacked.len()),
+            }
+        })
+    }
+
+    /// Has apt-get download something, and works on the directory in which it then lies.
+    fn downloaded<T>(
+        &self,
+        subcommand: &[&str],
+        packages: &[&str],
+        work: impl FnOnce(&Path) -> Result<T>,
+    ) -> Result<T> {
         let downloads = self.directory.join("downloads");
         // Whatever an earlier run left is not what is asked for now.
         let _ = fs::remove_dir_all(&downloads);
         fs::create_dir_all(&downloads).with_context(|| format!("create {}", downloads.display()))?;
-        process::capture(self.command("apt-get")?.args(["download", package]).current_dir(&downloads))?;
-        unpack_all(&downloads, into)?;
-        fs::remove_dir_all(&downloads).with_context(|| format!("remove {}", downloads.display()))
+        process::capture(self.command("apt-get")?.args(subcommand).args(packages).current_dir(&downloads))?;
+        let result = work(&downloads)?;
+        fs::remove_dir_all(&downloads).with_context(|| format!("remove {}", downloads.display()))?;
+        Ok(result)
     }
 
     /// Unpacks packages with all that they need.
@@ -112,8 +155,7 @@ impl Apt {
 /// Unpacks every package of a directory.
 fn unpack_all(packages: &Path, into: &Path) -> Result<()> {
     let mut count = 0_usize;
-    for entry in fs::read_dir(packages).with_context(|| format!("list {}", packages.display()))? {
-        let path = entry?.path();
+    for path in entries(packages)? {
         if path.extension().is_some_and(|extension| extension == "deb") {
             process::capture(Command::new(program("dpkg-deb")?).arg("-x").arg(&path).arg(into))?;
             count += 1;
@@ -123,6 +165,12 @@ fn unpack_all(packages: &Path, into: &Path) -> Result<()> {
         bail!("apt downloaded no package into {}", packages.display());
     }
     merge_usr(into)
+}
+
+fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
+    let listed = || format!("list {}", directory.display());
+    let entries = fs::read_dir(directory).with_context(listed)?;
+    entries.map(|entry| Ok(entry.with_context(listed)?.path())).collect()
 }
 
 /// Makes the links that an installed system has from / into /usr, where a package counts on them.
@@ -138,7 +186,7 @@ fn merge_usr(root: &Path) -> Result<()> {
 }
 
 /// Fills a directory so that it is there whole or not at all.
-fn once(directory: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+pub(crate) fn once(directory: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let mut unfinished = directory.to_owned().into_os_string();
     unfinished.push(format!(".{}", std::process::id()));
     let unfinished = PathBuf::from(unfinished);
@@ -154,13 +202,14 @@ fn once(directory: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> 
 }
 
 /// A program that `setup` sees to.
-pub(super) fn program(name: &str) -> Result<PathBuf> {
+pub(crate) fn program(name: &str) -> Result<PathBuf> {
     process::find(name).with_context(|| format!("{name} is not installed: run `cargo xtask setup`"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::workspace;
 
     #[test]
     fn a_directory_that_could_not_be_filled_is_not_there() {
