@@ -9,8 +9,12 @@ pub mod certificates;
 pub mod client;
 pub mod config;
 pub mod control_plane;
+pub mod manifests;
 pub mod paths;
 pub mod process;
+pub mod server;
+mod token;
 
 pub use client::Client;
 pub use config::Credentials;
+pub use server::{Account, Server};

@@ -2,13 +2,14 @@
 
 use std::env::consts::ARCH;
 use std::fmt::Write as _;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
 use crate::process::Privilege;
 use crate::setup::{self, Need};
-use crate::{build, process, tidy, toolchain, vm};
+use crate::{build, kube, process, tidy, toolchain, vm};
 
 /// What `cargo xtask test` takes.
 #[derive(clap::Args)]
@@ -36,7 +37,7 @@ enum Outcome {
     Skipped(String),
 }
 
-const STEPS: [Step; 10] = [
+const STEPS: [Step; 11] = [
     Step { name: "setup", what: "what building and testing need", run: setup_everything },
     Step { name: "fmt", what: "formatting", run: fmt },
     Step { name: "tidy", what: "rules of the tree", run: || tidy::run().map(|()| Outcome::Passed) },
@@ -45,6 +46,7 @@ const STEPS: [Step; 10] = [
     Step { name: "build", what: "probes and program, optimised", run: || build().map(|_| Outcome::Passed) },
     Step { name: "unit", what: "unit tests of all packages", run: unit },
     Step { name: "system", what: "the program on this machine's kernel", run: system },
+    Step { name: "cluster", what: "the program and its role at a Kubernetes API server", run: cluster },
     Step { name: "vm-6.1", what: "the program on Linux 6.1", run: || vm("6.1") },
     Step { name: "vm-6.12", what: "the program on Linux 6.12", run: || vm("6.12") },
 ];
@@ -159,11 +161,33 @@ fn unit() -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
+/// The programs of system tests, by the step that runs them.
+const SYSTEM_TESTS: [&str; 3] = ["harness", "host", "kernel"];
+const CLUSTER_TESTS: [&str; 1] = ["cluster"];
+
 fn system() -> Result<Outcome> {
+    let mut command = system_tests(&["--lib"], &SYSTEM_TESTS)?;
+    command.env("SEKISHO_PYTHON", setup::python::directory().join("bin/python"));
+    process::run(&mut command)?;
+    Ok(Outcome::Passed)
+}
+
+/// Kubernetes is built here and not in `setup`, the first time, so that what does not need it does not wait for it.
+fn cluster() -> Result<Outcome> {
+    setup::ensure(&[Need::Cluster])?;
+    let mut command = system_tests(&[], &CLUSTER_TESTS)?;
+    command.env("SEKISHO_KUBERNETES", kube::build::programs()?);
+    process::run(&mut command)?;
+    Ok(Outcome::Passed)
+}
+
+/// A command that runs programs of system tests, and other targets of their package, as root, one test at a time.
+fn system_tests(targets: &[&str], programs: &[&str]) -> Result<Command> {
     let sekisho = build()?;
     let mut command = process::cargo();
-    command.args(["test", "--package", "system-tests", "--", "--test-threads=1"]);
-    command.env("SEKISHO_BIN", sekisho).env("SEKISHO_PYTHON", setup::python::directory().join("bin/python"));
+    command.args(["test", "--package", "system-tests"]).args(targets);
+    command.args(programs.iter().flat_map(|name| ["--test", name]));
+    command.args(["--", "--test-threads=1"]).env("SEKISHO_BIN", sekisho);
     match Privilege::detect() {
         Privilege::Root => {}
         // cargo stays unprivileged; only the test programs become root.
@@ -176,8 +200,7 @@ fn system() -> Result<Outcome> {
              run `cargo xtask test` as root, or give the user sudo without a password"
         ),
     }
-    process::run(&mut command)?;
-    Ok(Outcome::Passed)
+    Ok(command)
 }
 
 fn vm(series: &str) -> Result<Outcome> {
@@ -209,6 +232,19 @@ mod tests {
         for series in vm::SERIES {
             assert!(STEPS.iter().any(|step| step.name == format!("vm-{series}")), "{series}");
         }
+    }
+
+    #[test]
+    fn every_program_of_system_tests_has_a_step() {
+        let directory = crate::workspace::root().join("tests/tests");
+        let mut programs: Vec<_> = std::fs::read_dir(directory)
+            .unwrap()
+            .map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
+            .collect();
+        programs.sort();
+        let mut known = [&SYSTEM_TESTS[..], &CLUSTER_TESTS].concat();
+        known.sort_unstable();
+        assert_eq!(programs, known);
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! A client of the API server that speaks in paths and JSON: a test sees exactly what it asks, and what it is told.
 
-use std::collections::VecDeque;
 use std::path::Path;
 use std::time::Instant;
 
@@ -117,20 +116,32 @@ impl Client {
         answer.object(&path)
     }
 
-    /// Creates objects, many at a time and in any order; some may already be there.
+    /// Creates objects, many at a time and in any order.
     pub fn create_all(&self, manifests: Vec<Value>) -> Result<()> {
-        let mut waiting = VecDeque::new();
+        let mut requests = Vec::new();
         for manifest in manifests {
-            waiting.push_back((paths::of_kind(&manifest)?, Method::POST, Form::Json, manifest));
+            requests.push((paths::of_kind(&manifest)?, Method::POST, Form::Json, manifest));
         }
-        self.all(waiting)
+        self.all(requests).map(drop)
     }
 
     /// Patches the status of objects, many at a time and in any order.
     pub fn patch_status_of_all(&self, statuses: Vec<(String, Value)>) -> Result<()> {
         let patch =
             |(path, status)| (format!("{path}/status"), Method::PATCH, Form::MergePatch, json!({ "status": status }));
-        self.all(statuses.into_iter().map(patch).collect())
+        self.all(statuses.into_iter().map(patch).collect()).map(drop)
+    }
+
+    /// Deletes paths at once, many at a time and in any order.
+    pub fn delete_all(&self, paths: Vec<String>) -> Result<()> {
+        let now = json!({ "gracePeriodSeconds": 0 });
+        let delete = |path| (path, Method::DELETE, Form::Json, now.clone());
+        self.all(paths.into_iter().map(delete).collect()).map(drop)
+    }
+
+    /// Posts bodies to a path, many at a time and in any order; the answers come in the order of the bodies.
+    pub fn post_all(&self, path: &str, bodies: Vec<Value>) -> Result<Vec<Value>> {
+        self.all(bodies.into_iter().map(|body| (path.to_owned(), Method::POST, Form::Json, body)).collect())
     }
 
     /// What happens to objects from a version on, for a second: `path` with the parameters of a list.
@@ -156,22 +167,25 @@ impl Client {
         }
     }
 
-    fn all(&self, mut waiting: VecDeque<(String, Method, Form, Value)>) -> Result<()> {
+    fn all(&self, requests: Vec<(String, Method, Form, Value)>) -> Result<Vec<Value>> {
+        let mut answers = vec![Value::Null; requests.len()];
+        let mut waiting = requests.into_iter().enumerate();
         self.runtime.block_on(async {
             let mut flying = JoinSet::new();
             loop {
                 while flying.len() < IN_FLIGHT
-                    && let Some((path, method, form, body)) = waiting.pop_front()
+                    && let Some((index, (path, method, form, body))) = waiting.next()
                 {
                     let client = self.client.clone();
                     flying.spawn(async move {
                         let answer = exchange(&client, method, &path, Some((form, &body))).await?;
-                        answer.object(&path).map(drop)
+                        Ok::<_, anyhow::Error>((index, answer.object(&path)?))
                     });
                 }
-                match flying.join_next().await {
-                    Some(done) => done.context("a request panicked")??,
-                    None => return Ok(()),
+                let Some(done) = flying.join_next().await else { return Ok(answers) };
+                let (index, answer) = done.context("a request panicked")??;
+                if let Some(place) = answers.get_mut(index) {
+                    *place = answer;
                 }
             }
         })

@@ -1,0 +1,4 @@
+//! The agent's role, and the agent, at a real Kubernetes API server. Needs what `cargo xtask setup --for cluster` builds.
+
+mod role;
+mod server;
