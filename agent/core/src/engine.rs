@@ -4,17 +4,22 @@
 //! The caller keeps two promises. The first input is a [`Input::Tick`], which tells both clocks. And before a record of
 //! time t come the process and cgroup records up to t.
 
+use std::collections::VecDeque;
+
 use agent_ebpf::wire::Owner;
 
 use crate::attribution::Attribution;
 use crate::books::{Books, Ledger};
 use crate::cgroup::ROOT_ID;
+use crate::cluster::{Cluster, HostSide};
 use crate::flow::{Context, Folder};
 use crate::input::{ExecFact, GapCause, Input, KernelTotals, MetadataFact};
-use crate::output::{By, GapRow, Local, MetadataRow, Output, ProcessRow, ProcessView, Who, service_name};
+use crate::output::{
+    AttributionKind, By, GapRow, Identity, Local, MetadataRow, Output, ProcessRow, ProcessView, Who, service_name,
+};
 use crate::peer::NodeAddresses;
 use crate::process::ProcessTable;
-use crate::time::{BootNs, Clock};
+use crate::time::{BootNs, Clock, WallNs};
 
 /// Length of a fold unless configured otherwise: ten seconds.
 pub const FOLD_NS: u64 = 10_000_000_000;
@@ -34,6 +39,11 @@ impl Default for EngineConfig {
 
 /// Most started programs held back, at about 1 KiB with eight ancestors: 1 MiB. More of them go out at once.
 const MAX_STARTS: usize = 1_024;
+/// How long a request of a pod without a name is held back, where pods are watched at all: the watch tells a pod about when
+/// the kubelet learns of it, before its containers run. Five seconds are for a watch that lags.
+const HOLD_NS: u64 = 5 * 1_000_000_000;
+/// Most requests held back, at about 1 KiB: 1 MiB. More of them go out without names.
+const MAX_HELD: usize = 1_024;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -42,8 +52,11 @@ pub struct Engine {
     now: BootNs,
     totals_at: Option<BootNs>,
     attribution: Attribution,
+    cluster: Cluster,
+    host: HostSide,
     processes: ProcessTable,
     folder: Folder,
+    held: VecDeque<Held>,
     starts: Vec<Start>,
     node: NodeAddresses,
     books: Books,
@@ -59,6 +72,15 @@ struct Start {
     view: ProcessView,
 }
 
+/// A request to a metadata service of a pod without a name yet.
+#[derive(Debug)]
+struct Held {
+    since: BootNs,
+    cgroup_id: u64,
+    owner: Option<Owner>,
+    row: MetadataRow,
+}
+
 impl Engine {
     /// An Engine that knows nothing yet.
     pub fn new(config: EngineConfig) -> Self {
@@ -67,8 +89,11 @@ impl Engine {
             now: BootNs(0),
             totals_at: None,
             attribution: Attribution::default(),
+            cluster: Cluster::default(),
+            host: HostSide::default(),
             processes: ProcessTable::default(),
             folder: Folder::new(config.fold_ns),
+            held: VecDeque::new(),
             starts: Vec::new(),
             node: NodeAddresses::default(),
             books: Books::default(),
@@ -90,7 +115,7 @@ impl Engine {
                 self.books.held(Ledger::Attempt);
                 self.folder.attempt(&fact, &mut self.processes);
             }
-            Input::Metadata(fact) => outputs.push(self.metadata(*fact)),
+            Input::Metadata(fact) => self.metadata(*fact, outputs),
             Input::Exec(fact) => self.exec(&fact, outputs),
             Input::Fork(fact) => {
                 self.books.aggregated(Ledger::Process, 1);
@@ -127,15 +152,22 @@ impl Engine {
                 self.clock = Clock::new(boot, wall);
                 self.now = self.now.max(boot);
                 self.totals_at.get_or_insert(self.now);
+                self.put_out_held(false, outputs);
                 self.put_out_starts(outputs);
                 if self.folder.is_due(self.now) {
                     self.close_fold(outputs);
                 }
                 self.attribution.expire(self.now);
+                self.cluster.expire(self.now);
                 self.processes.expire(self.now);
             }
-            Input::Cluster(_) | Input::Host(_) => {}
+            Input::Cluster(fact) => {
+                self.cluster.learn(*fact, self.now);
+                self.put_out_held(false, outputs);
+            }
+            Input::Host(fact) => self.host.learn(&fact, self.now),
             Input::Stop => {
+                self.put_out_held(true, outputs);
                 self.put_out_starts(outputs);
                 self.close_fold(outputs);
             }
@@ -152,9 +184,14 @@ impl Engine {
         &mut self.books
     }
 
-    /// What is known of cgroups.
-    pub fn attribution(&self) -> &Attribution {
-        &self.attribution
+    /// Who lives on this node now, silent ones included; an identity comes once for each of its cgroups.
+    pub fn living(&self) -> impl Iterator<Item = Identity> {
+        self.attribution.living(self.cluster.pods())
+    }
+
+    /// What is known of the cluster.
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
     }
 
     /// What is known of processes.
@@ -165,6 +202,7 @@ impl Engine {
     fn close_fold(&mut self, outputs: &mut Vec<Output>) {
         let mut context = Context {
             attribution: &mut self.attribution,
+            cluster: &self.cluster,
             processes: &self.processes,
             node: &self.node,
             clock: self.clock,
@@ -197,35 +235,45 @@ impl Engine {
         }
     }
 
-    fn metadata(&mut self, fact: MetadataFact) -> Output {
+    /// A row at once, unless its pod may still get its name: those few are held back for [`HOLD_NS`].
+    fn metadata(&mut self, fact: MetadataFact, outputs: &mut Vec<Output>) {
         let by = if fact.sender_only { By::Send } else { By::Connect };
         let owner = fact.process.as_ref().map(|process| process.owner);
         let view = fact.process.as_ref().map(|process| self.processes.named_view(process, &fact.ancestors, by));
-        let (request, response) = (fact.request, fact.response);
-        let request = request.as_ref();
-        Output::Metadata(Box::new(MetadataRow {
-            time: self.clock.wall(fact.time),
-            who: self.who(fact.cgroup_id, owner, view),
-            service: service_name(fact.service),
-            version: request.map_or(crate::input::ImdsVersion::None, |request| request.version),
-            method: request.map(|request| request.method),
-            category: request.map(|request| request.category),
-            role: request.and_then(|request| request.role.clone()),
-            forwarded_for: request.and_then(|request| request.forwarded_for.clone()),
-            status: response.as_ref().map(|response| response.status),
-            response_ttl: response.as_ref().map(|response| response.ttl),
-            response_bytes: response.as_ref().map(|response| response.bytes),
-            access_key_id: response.and_then(|response| response.access_key_id),
-            outcome: fact.outcome,
-            latency_us: fact.latency_ns.map(|ns| ns / 1_000),
-            local: Local { ip: Some(fact.ends.local.to_string()) },
-        }))
+        let (cgroup_id, time) = (fact.cgroup_id, fact.time);
+        let who = self.who(cgroup_id, owner, view);
+        let is_unnamed = who.identity.attribution == AttributionKind::Pod && who.identity.pod.is_empty();
+        let row = metadata_row(fact, who, self.clock.wall(time));
+        let held = Held { since: self.now, cgroup_id, owner, row };
+        if is_unnamed && self.cluster.is_watched() && self.held.len() < MAX_HELD {
+            self.held.push_back(held);
+        } else {
+            Self::put_out_request(held, outputs);
+        }
+    }
+
+    /// Puts out the requests whose pods have names by now, those held long enough, or all.
+    fn put_out_held(&mut self, all: bool, outputs: &mut Vec<Output>) {
+        for _ in 0..self.held.len() {
+            let Some(mut held) = self.held.pop_front() else { return };
+            held.row.who = Who { process: held.row.who.process.take(), ..self.who(held.cgroup_id, held.owner, None) };
+            let has_name = !held.row.who.identity.pod.is_empty();
+            if all || has_name || self.now.since(held.since) >= HOLD_NS {
+                Self::put_out_request(held, outputs);
+            } else {
+                self.held.push_back(held);
+            }
+        }
+    }
+
+    fn put_out_request(held: Held, outputs: &mut Vec<Output>) {
+        outputs.push(Output::Metadata(Box::new(held.row)));
     }
 
     fn who(&mut self, cgroup_id: u64, owner: Option<Owner>, view: Option<ProcessView>) -> Who {
         let process = owner.filter(|_| cgroup_id == ROOT_ID).and_then(|owner| self.processes.get(owner));
         let v1 = process.and_then(|process| process.v1());
-        let identity = self.attribution.who(cgroup_id, v1.map(|cgroup| &**cgroup));
+        let identity = self.attribution.who(cgroup_id, v1.map(|cgroup| &**cgroup), self.cluster.pods());
         Who { identity, process: view.map(std::sync::Arc::new) }
     }
 
@@ -247,6 +295,28 @@ impl Engine {
         records_lost: std::collections::BTreeMap<&'static str, u64>,
     ) -> Output {
         Output::Gap(GapRow { start: self.clock.wall(start), end: self.clock.wall(end), cause, records_lost })
+    }
+}
+
+fn metadata_row(fact: MetadataFact, who: Who, time: WallNs) -> MetadataRow {
+    let (request, response) = (fact.request, fact.response);
+    let request = request.as_ref();
+    MetadataRow {
+        time,
+        who,
+        service: service_name(fact.service),
+        version: request.map_or(crate::input::ImdsVersion::None, |request| request.version),
+        method: request.map(|request| request.method),
+        category: request.map(|request| request.category),
+        role: request.and_then(|request| request.role.clone()),
+        forwarded_for: request.and_then(|request| request.forwarded_for.clone()),
+        status: response.as_ref().map(|response| response.status),
+        response_ttl: response.as_ref().map(|response| response.ttl),
+        response_bytes: response.as_ref().map(|response| response.bytes),
+        access_key_id: response.and_then(|response| response.access_key_id),
+        outcome: fact.outcome,
+        latency_us: fact.latency_ns.map(|ns| ns / 1_000),
+        local: Local { ip: Some(fact.ends.local.to_string()) },
     }
 }
 

@@ -7,6 +7,7 @@ pub mod attribution;
 pub mod books;
 pub mod capacity;
 pub mod cgroup;
+pub mod cluster;
 pub mod decode;
 pub mod engine;
 pub mod facts;

@@ -2,7 +2,10 @@
 
 use agent_ebpf::wire::{Direction, Outcome, Owner};
 
+use std::sync::Arc;
+
 use crate::engine::{Engine, EngineConfig};
+use crate::facts::{ClusterFact, ContainerFacts, Phase, PodFacts, WorkloadRef};
 use crate::input::{AttemptFact, Ends, ExecFact, Input, NamedProcess, TcpFact, UdpFact};
 use crate::output::{FlowRow, Output};
 use crate::time::{BootNs, WallNs};
@@ -128,4 +131,54 @@ pub(crate) fn flows(outputs: &[Output]) -> Vec<&FlowRow> {
 pub(crate) fn fold(engine: &mut Engine, inputs: impl IntoIterator<Item = Input>) -> Vec<FlowRow> {
     let outputs = feed(engine, inputs.into_iter().chain([Input::Stop]));
     flows(&outputs).into_iter().cloned().collect()
+}
+
+// === pods ===
+
+/// Cgroup of [`pod`]'s container.
+pub(crate) fn pod_cgroup(n: u32) -> u64 {
+    1_000 + u64::from(n)
+}
+
+pub(crate) fn uid(n: u32) -> String {
+    format!("00000000-0000-4000-8000-{n:012}")
+}
+
+pub(crate) fn container_id(n: u32) -> String {
+    format!("{n:064x}")
+}
+
+/// The cgroup of a pod's container.
+pub(crate) fn pod_present(n: u32) -> Input {
+    let (uid, id) = (uid(n), container_id(n));
+    Input::CgroupPresent { id: pod_cgroup(n), path: format!("/kubepods/burstable/pod{uid}/{id}") }
+}
+
+/// `shop/cart-N` of the Deployment `cart`, with a running container `app`.
+pub(crate) fn pod(n: u32) -> PodFacts {
+    PodFacts {
+        namespace: "shop".into(),
+        name: format!("cart-{n}").into(),
+        uid: Some(uid(n).into()),
+        phase: Some(Phase::Running),
+        service_account: "cart".into(),
+        workload: WorkloadRef { kind: "Deployment".into(), name: "cart".into() },
+        containers: vec![ContainerFacts {
+            name: "app".into(),
+            image: "registry.example/shop/cart:1".into(),
+            ids: vec![container_id(n).into()],
+            running: true,
+            started: true,
+            ..ContainerFacts::default()
+        }],
+        ..PodFacts::default()
+    }
+}
+
+pub(crate) fn cluster(fact: ClusterFact) -> Input {
+    Input::Cluster(Box::new(fact))
+}
+
+pub(crate) fn pods(pods: impl IntoIterator<Item = PodFacts>) -> Input {
+    cluster(ClusterFact::PodsReplaced(pods.into_iter().map(Arc::new).collect()))
 }

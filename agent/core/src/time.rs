@@ -51,6 +51,15 @@ impl BootNs {
     }
 }
 
+/// One moment by both clocks: intervals go by boot time, what people read by wall time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moment {
+    /// Boot time.
+    pub boot: BootNs,
+    /// Wall time.
+    pub wall: WallNs,
+}
+
 /// The wall time of boot-time moments, as of the last reading of both clocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Clock {

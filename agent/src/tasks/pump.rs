@@ -164,7 +164,7 @@ impl Pump {
         if self.ticks.is_multiple_of(LOOK_AROUND_TICKS) {
             let addresses = (self.surroundings.addresses)();
             self.engine.handle(Input::NodeAddresses(addresses), &mut self.outputs);
-            self.outlets.telemetry.keep(self.engine.attribution().living(), self.now);
+            self.outlets.telemetry.keep(self.engine.living(), self.now);
         }
         self.outlets.telemetry.expire(self.now);
         self.count();

@@ -4,10 +4,11 @@ use agent_ebpf::wire::Service;
 
 use super::*;
 use crate::books::Fate;
+use crate::facts::{ClusterFact, RemotePod, RemotePodName};
 use crate::input::{
     Category, DecodeError, ForkFact, ImdsVersion, MetadataOutcome, Method, ProcessFact, RequestFact, ResponseFact,
 };
-use crate::output::AttributionKind;
+use crate::output::{AttributionKind, PeerClass};
 use crate::testing::*;
 use crate::time::WallNs;
 
@@ -195,4 +196,74 @@ fn the_same_inputs_give_the_same_outputs() {
         feed(&mut engine, [totals(1)].into_iter().chain(inputs).chain([tick(20), Input::Stop]))
     };
     assert_eq!(run(), run());
+}
+
+// === names ===
+
+fn names(outputs: &[Output]) -> Vec<(&str, &str)> {
+    let identities = outputs.iter().map(|output| match output {
+        Output::Metadata(row) => &row.who.identity,
+        Output::Flow(row) => &row.who.identity,
+        Output::Process(row) => &row.who.identity,
+        other => panic!("{other:?}"),
+    });
+    identities.map(|identity| (&*identity.pod, &*identity.container)).collect()
+}
+
+fn request(n: u32) -> Input {
+    Input::Metadata(Box::new(MetadataFact { cgroup_id: pod_cgroup(n), ..metadata() }))
+}
+
+#[test]
+fn names_that_come_late_are_applied_to_rows_still_held() {
+    let mut engine = engine();
+    feed(&mut engine, [pods([pod(2)]), pod_present(1), pod_present(2)]);
+    let flow = Input::Tcp(crate::input::TcpFact { cgroup_id: pod_cgroup(1), ..tcp(1) });
+    assert!(feed(&mut engine, [request(1), flow]).is_empty(), "held");
+    assert_eq!(names(&feed(&mut engine, [request(2)])), [("cart-2", "app")], "a pod with a name is told at once");
+    assert_eq!(names(&feed(&mut engine, [pods([pod(1), pod(2)])])), [("cart-1", "app")]);
+    assert_eq!(names(&feed(&mut engine, [Input::Stop])), [("cart-1", "app")]);
+}
+
+#[test]
+fn a_request_waits_five_seconds_for_a_name_and_only_where_pods_are_watched() {
+    let mut engine = engine();
+    feed(&mut engine, [pod_present(1)]);
+    assert_eq!(names(&feed(&mut engine, [request(1)])), [("", &*container_id(1))], "nobody tells names here");
+    feed(&mut engine, [pods([])]);
+    assert!(feed(&mut engine, [request(1), tick(5)]).is_empty());
+    assert_eq!(names(&feed(&mut engine, [tick(6)])), [("", &*container_id(1))]);
+    feed(&mut engine, [request(1)]);
+    assert_eq!(feed(&mut engine, [Input::Stop]).len(), 1, "nothing is kept at the end");
+}
+
+#[test]
+fn requests_beyond_the_bound_do_not_wait() {
+    let mut engine = engine();
+    feed(&mut engine, [pod_present(1), pods([])]);
+    assert_eq!(feed(&mut engine, (0..MAX_HELD + 3).map(|_| request(1))).len(), 3);
+}
+
+#[test]
+fn a_pod_that_is_gone_keeps_its_name_for_its_last_rows() {
+    let mut engine = engine();
+    feed(&mut engine, [pods([pod(1)]), pod_present(1), pods([])]);
+    feed(&mut engine, [Input::CgroupGone { id: pod_cgroup(1), time: BootNs(2 * SECOND) }]);
+    assert_eq!(names(&feed(&mut engine, [request(1)])), [("cart-1", "app")]);
+}
+
+#[test]
+fn peers_on_other_nodes_have_the_names_of_a_fresh_look_up() {
+    let mut engine = engine();
+    let looked_up = |ip: &str| {
+        let pod = RemotePodName { namespace: "db".into(), pod: "pg-0".into() };
+        cluster(ClusterFact::RemotePod(RemotePod { ip: ip.parse().unwrap(), pod: Some(pod), at: WallNs(0) }))
+    };
+    let to = |peer: &str| Input::Tcp(crate::input::TcpFact { ends: ends("10.0.0.1", 1, peer, 80), ..tcp(1) });
+    feed(&mut engine, [looked_up("10.0.0.2"), looked_up("169.254.169.254")]);
+    let rows = fold(&mut engine, [to("10.0.0.2"), to("10.0.0.3"), to("169.254.169.254")]);
+    let peers: Vec<_> = rows.iter().map(|row| (row.peer.pod.as_deref(), row.peer.class)).collect();
+    assert_eq!(peers, [(Some("pg-0"), PeerClass::ClusterPod), (None, PeerClass::Unknown), (None, PeerClass::Imds)]);
+    feed(&mut engine, [tick(1 + crate::cluster::REMOTE_VALID_NS / SECOND + 1)]);
+    assert_eq!(fold(&mut engine, [to("10.0.0.2")])[0].peer.pod, None, "too long ago");
 }

@@ -9,6 +9,7 @@ use super::mirror::Mirrors;
 use super::rows::{Key, Subject, Totals};
 use crate::attribution::Attribution;
 use crate::books::Books;
+use crate::cluster::Cluster;
 use crate::fast::FastMap;
 use crate::output::{
     AttributionKind, By, FlowRow, Identity, Local, Output, Peer, PeerClass, ProcessView, Protocol, Who, Window,
@@ -22,6 +23,8 @@ use crate::time::{BootNs, Clock};
 pub struct Context<'a> {
     /// Who a cgroup is.
     pub attribution: &'a mut Attribution,
+    /// What the cluster calls whom.
+    pub cluster: &'a Cluster,
     /// Who a process is.
     pub processes: &'a ProcessTable,
     /// The node's own addresses.
@@ -54,7 +57,7 @@ impl Folder {
             for (ledger, records) in totals.records.iter() {
                 context.books.folded(ledger, records, shown.key.merged);
             }
-            outputs.push(Output::Flow(Box::new(row(shown, &totals, window, &mut views, context))));
+            outputs.push(Output::Flow(Box::new(row(shown, &totals, (window, end), &mut views, context))));
         }
     }
 }
@@ -93,17 +96,23 @@ fn merge_by_identity(
 
 fn identity(subject: Subject, context: &mut Context<'_>) -> Arc<Identity> {
     match subject {
-        Subject::Cgroup(id) => context.attribution.who(id, None),
+        Subject::Cgroup(id) => context.attribution.who(id, None, context.cluster.pods()),
         Subject::RootProcess(owner) => {
             let v1 = context.processes.get(owner).and_then(|process| process.v1());
-            context.attribution.who(crate::cgroup::ROOT_ID, v1.map(|cgroup| &**cgroup))
+            context.attribution.who(crate::cgroup::ROOT_ID, v1.map(|cgroup| &**cgroup), context.cluster.pods())
         }
     }
 }
 
 type Views = FastMap<(Owner, By, Option<Arc<str>>), Arc<ProcessView>>;
 
-fn row(shown: Shown, totals: &Totals, window: Window, views: &mut Views, context: &Context<'_>) -> FlowRow {
+fn row(
+    shown: Shown,
+    totals: &Totals,
+    (window, now): (Window, BootNs),
+    views: &mut Views,
+    context: &Context<'_>,
+) -> FlowRow {
     let Shown { identity, peer, key } = shown;
     let process = totals.processes.first.map(|(_, owner, by)| {
         let view = views.entry((owner, by, key.exe.clone())).or_insert_with(|| {
@@ -124,7 +133,7 @@ fn row(shown: Shown, totals: &Totals, window: Window, views: &mut Views, context
         direction: direction_name(key.direction),
         protocol: key.protocol,
         local: Local { ip: key.local.map(|ip| ip.to_string()) },
-        peer: peer_of(&key, peer, context.node),
+        peer: peer_of(&key, peer.as_deref(), now, context),
         service_port: key.service_port,
         outcome: key.outcome.map(outcome_name),
         connections: totals.connections,
@@ -141,25 +150,29 @@ fn row(shown: Shown, totals: &Totals, window: Window, views: &mut Views, context
     }
 }
 
-fn peer_of(key: &Key, other_end: Option<Arc<Identity>>, node: &NodeAddresses) -> Peer {
+fn peer_of(key: &Key, other_end: Option<&Identity>, now: BootNs, context: &Context<'_>) -> Peer {
     let service = match key.direction {
         agent_ebpf::wire::Direction::Outbound => key.service_port,
         _ => None,
     };
-    let mut class = key.remote.map_or(PeerClass::Unknown, |ip| classify(ip, service, node));
-    let Some(other_end) = other_end else {
-        return Peer { ip: key.remote.map(|ip| ip.to_string()), class, name: None, namespace: None, pod: None };
+    let mut class = key.remote.map_or(PeerClass::Unknown, |ip| classify(ip, service, context.node));
+    let (namespace, pod, is_pod) = match other_end {
+        Some(other_end) => {
+            let pod = if other_end.pod.is_empty() { &other_end.workload } else { &other_end.pod };
+            let is_pod = other_end.attribution == AttributionKind::Pod;
+            (Some(other_end.namespace.clone()), Some(pod.clone()), is_pod)
+        }
+        // Not on this node, as far as was seen: as a look-up tells, unless the address is one that no pod has.
+        None => match key.remote.and_then(|ip| context.cluster.remote(ip, now)) {
+            Some(remote) if matches!(class, PeerClass::Unknown | PeerClass::Internet) => {
+                (Some(remote.namespace.to_string()), Some(remote.pod.to_string()), true)
+            }
+            _ => (None, None, false),
+        },
     };
-    // Addresses of pods look private, or global in IPv6 clusters; that it is one was seen at its own end.
-    if other_end.attribution == AttributionKind::Pod && matches!(class, PeerClass::Unknown | PeerClass::Internet) {
+    // Addresses of pods look private, or global in IPv6 clusters; that it is one was seen at its own end, or looked up.
+    if is_pod && matches!(class, PeerClass::Unknown | PeerClass::Internet) {
         class = PeerClass::ClusterPod;
     }
-    let pod = if other_end.pod.is_empty() { &other_end.workload } else { &other_end.pod };
-    Peer {
-        ip: key.remote.map(|ip| ip.to_string()),
-        class,
-        name: None,
-        namespace: Some(other_end.namespace.clone()),
-        pod: Some(pod.clone()),
-    }
+    Peer { ip: key.remote.map(|ip| ip.to_string()), class, name: None, namespace, pod }
 }
