@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::facts::{
-    ClusterFact, CniNodeFacts, CsiNodeFacts, GroupEvent, NodeFacts, PolicyFacts, ServiceAccountFacts, Source,
+    ClusterFact, CniNodeFacts, CsiNodeFacts, GroupEvent, NetworkPolicyFacts, NodeFacts, PolicyFacts,
+    ServiceAccountFacts, Source,
 };
 use crate::fast::FastMap;
 use crate::time::{BootNs, WallNs};
@@ -38,6 +39,7 @@ pub struct Cluster {
     policies: BTreeMap<ObjectName, Arc<PolicyFacts>>,
     policies_told: bool,
     policies_installed: bool,
+    network_policies: Option<Vec<Arc<NetworkPolicyFacts>>>,
     accounts: FastMap<ObjectName, Found<Arc<ServiceAccountFacts>>>,
     node: Option<Arc<NodeFacts>>,
     cni_node: Option<Found<CniNodeFacts>>,
@@ -117,6 +119,11 @@ impl Cluster {
             ClusterFact::PolicyGone { namespace, name } => {
                 self.policies.remove(&(namespace, name));
             }
+            ClusterFact::NetworkPoliciesReplaced(mut policies) => {
+                self.counts.no_room += policies.len().saturating_sub(MAX_POLICIES) as u64;
+                policies.truncate(MAX_POLICIES);
+                self.network_policies = Some(policies);
+            }
             ClusterFact::ServiceAccount(account) => {
                 let key = (Arc::clone(&account.namespace), Arc::clone(&account.name));
                 self.put_account(key, Found::Present(account));
@@ -168,13 +175,14 @@ impl Cluster {
         self.pods.is_told() || self.sources.contains_key(&Source::Pods)
     }
 
-    /// Policies of a namespace by name; `None`: nobody has told the policies yet.
-    pub fn policies(&self, namespace: &str) -> Option<Vec<&Arc<PolicyFacts>>> {
-        // The map's order puts a namespace's policies side by side.
-        let first = (Arc::<str>::from(namespace), Arc::<str>::from(""));
-        let of_namespace =
-            self.policies.range(first..).take_while(|((found, _), _)| &**found == namespace).map(|(_, policy)| policy);
-        self.policies_told.then(|| of_namespace.collect())
+    /// All policies by namespace and name; `None`: nobody has told them yet.
+    pub fn policies(&self) -> Option<Vec<Arc<PolicyFacts>>> {
+        self.policies_told.then(|| self.policies.values().cloned().collect())
+    }
+
+    /// All network policies; `None`: nobody has told them yet.
+    pub fn network_policies(&self) -> Option<&[Arc<NetworkPolicyFacts>]> {
+        self.network_policies.as_deref()
     }
 
     /// Whether the CRD of policies is installed; `None`: nobody has told yet.

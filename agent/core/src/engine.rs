@@ -12,6 +12,8 @@ use crate::attribution::Attribution;
 use crate::books::{Books, Ledger};
 use crate::cgroup::ROOT_ID;
 use crate::cluster::{Cluster, HostSide};
+use crate::finding::ledger::{RestoreError, Snapshot};
+use crate::finding::{self, Evaluator, Ledger as Findings, View};
 use crate::flow::{Context, Folder};
 use crate::input::{ExecFact, GapCause, Input, KernelTotals, MetadataFact};
 use crate::output::{
@@ -19,21 +21,23 @@ use crate::output::{
 };
 use crate::peer::NodeAddresses;
 use crate::process::ProcessTable;
-use crate::time::{BootNs, Clock, WallNs};
+use crate::time::{BootNs, Clock, Moment, WallNs};
 
 /// Length of a fold unless configured otherwise: ten seconds.
 pub const FOLD_NS: u64 = 10_000_000_000;
 
 /// What the Engine is told once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineConfig {
     /// Length of a fold, nanoseconds; at least one.
     pub fold_ns: u64,
+    /// Of the findings.
+    pub findings: finding::Settings,
 }
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { fold_ns: FOLD_NS }
+        Self { fold_ns: FOLD_NS, findings: finding::Settings::default() }
     }
 }
 
@@ -56,6 +60,7 @@ pub struct Engine {
     host: HostSide,
     processes: ProcessTable,
     folder: Folder,
+    findings: Evaluator,
     held: VecDeque<Held>,
     starts: Vec<Start>,
     node: NodeAddresses,
@@ -76,6 +81,7 @@ struct Start {
 #[derive(Debug)]
 struct Held {
     since: BootNs,
+    time: BootNs,
     cgroup_id: u64,
     owner: Option<Owner>,
     row: MetadataRow,
@@ -93,6 +99,7 @@ impl Engine {
             host: HostSide::default(),
             processes: ProcessTable::default(),
             folder: Folder::new(config.fold_ns),
+            findings: Evaluator::new(config.findings),
             held: VecDeque::new(),
             starts: Vec::new(),
             node: NodeAddresses::default(),
@@ -160,12 +167,18 @@ impl Engine {
                 self.attribution.expire(self.now);
                 self.cluster.expire(self.now);
                 self.processes.expire(self.now);
+                let (findings, view) = self.findings();
+                findings.tick(view, outputs);
             }
             Input::Cluster(fact) => {
                 self.cluster.learn(*fact, self.now);
                 self.put_out_held(false, outputs);
             }
-            Input::Host(fact) => self.host.learn(&fact, self.now),
+            Input::Host(fact) => {
+                self.host.learn(&fact, Moment { boot: self.now, wall: self.clock.wall(self.now) });
+                let (findings, view) = self.findings();
+                findings.host(&fact, view);
+            }
             Input::Stop => {
                 self.put_out_held(true, outputs);
                 self.put_out_starts(outputs);
@@ -189,6 +202,18 @@ impl Engine {
         self.attribution.living(self.cluster.pods())
     }
 
+    /// What was found.
+    pub fn ledger(&self) -> &Findings {
+        self.findings.ledger()
+    }
+
+    /// Takes in what was found before a restart, ahead of all inputs but the first. `same_boot`: boot times in it are of
+    /// this boot. Returns how many findings that were.
+    pub fn restore(&mut self, before: Snapshot, same_boot: bool) -> Result<usize, RestoreError> {
+        let now = Moment { boot: self.now, wall: self.clock.wall(self.now) };
+        self.findings.ledger_mut().restore(before, same_boot, now)
+    }
+
     /// What is known of the cluster.
     pub fn cluster(&self) -> &Cluster {
         &self.cluster
@@ -208,7 +233,13 @@ impl Engine {
             clock: self.clock,
             books: &mut self.books,
         };
+        let first = outputs.len();
         self.folder.close(self.now, &mut context, outputs);
+        let rows = outputs.split_off(first);
+        let (findings, view) = self.findings();
+        findings.fold(&rows, view);
+        outputs.extend(rows);
+        self.findings.put_out(outputs);
     }
 
     fn exec(&mut self, fact: &ExecFact, outputs: &mut Vec<Output>) {
@@ -244,11 +275,11 @@ impl Engine {
         let who = self.who(cgroup_id, owner, view);
         let is_unnamed = who.identity.attribution == AttributionKind::Pod && who.identity.pod.is_empty();
         let row = metadata_row(fact, who, self.clock.wall(time));
-        let held = Held { since: self.now, cgroup_id, owner, row };
+        let held = Held { since: self.now, time, cgroup_id, owner, row };
         if is_unnamed && self.cluster.is_watched() && self.held.len() < MAX_HELD {
             self.held.push_back(held);
         } else {
-            Self::put_out_request(held, outputs);
+            self.put_out_request(held, outputs);
         }
     }
 
@@ -259,15 +290,25 @@ impl Engine {
             held.row.who = Who { process: held.row.who.process.take(), ..self.who(held.cgroup_id, held.owner, None) };
             let has_name = !held.row.who.identity.pod.is_empty();
             if all || has_name || self.now.since(held.since) >= HOLD_NS {
-                Self::put_out_request(held, outputs);
+                self.put_out_request(held, outputs);
             } else {
                 self.held.push_back(held);
             }
         }
     }
 
-    fn put_out_request(held: Held, outputs: &mut Vec<Output>) {
+    fn put_out_request(&mut self, held: Held, outputs: &mut Vec<Output>) {
+        let (findings, view) = self.findings();
+        findings.request(&held.row, held.time, view);
         outputs.push(Output::Metadata(Box::new(held.row)));
+        self.findings.put_out(outputs);
+    }
+
+    /// Where findings are made, and what they rest on.
+    fn findings(&mut self) -> (&mut Evaluator, View<'_>) {
+        let now = Moment { boot: self.now, wall: self.clock.wall(self.now) };
+        let view = View { cluster: &self.cluster, host: &self.host, attribution: &self.attribution, now };
+        (&mut self.findings, view)
     }
 
     fn who(&mut self, cgroup_id: u64, owner: Option<Owner>, view: Option<ProcessView>) -> Who {
@@ -282,9 +323,13 @@ impl Engine {
         self.folder.accounts(&totals.accounts);
         let lost = self.books.kernel(totals);
         let since = self.totals_at.replace(self.now).unwrap_or(self.now);
+        let (findings, view) = self.findings();
+        findings.totals(totals, view);
         if !lost.is_empty() {
+            self.findings.lost();
             outputs.push(self.gap(since, self.now, GapCause::RingFull, lost));
         }
+        self.findings.put_out(outputs);
     }
 
     fn gap(

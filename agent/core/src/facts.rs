@@ -19,4 +19,4 @@ pub use self::pod::{
     Branch, BranchInterface, ContainerFacts, ContainerKind, Phase, PodFacts, ProbeFacts, ProbeKind, Requests,
     WorkloadRef,
 };
-pub use self::policy::{Expression, PolicyFacts, Selector};
+pub use self::policy::{Expression, NetworkPolicyFacts, PolicyFacts, Selector};

@@ -3,13 +3,22 @@
 //! A [`Judgement`] is what a rule says about one subject at one moment. The ledger makes findings of them: opened,
 //! repeated, accepted by a waiver, resolved.
 
+pub mod catalogue;
 mod code;
+mod evaluator;
+pub mod ledger;
+pub mod rules;
+mod state;
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::catalogue::Lasts;
 pub use self::code::{Code, Severity};
+pub use self::evaluator::{EVALUATION_NS, Evaluator, Settings, View};
+pub use self::ledger::Ledger;
+pub use self::state::STATE_CODES;
 
 /// What a rule says about one subject.
 #[derive(Clone, Debug, PartialEq)]
@@ -95,3 +104,6 @@ pub struct Subject {
     #[serde(default, skip_serializing_if = "str::is_empty")]
     pub scope: Arc<str>,
 }
+
+#[cfg(test)]
+mod tests;

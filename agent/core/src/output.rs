@@ -342,5 +342,10 @@ pub fn service_name(service: Service) -> &'static str {
     }
 }
 
+/// The name that a field-less variant has in JSON.
+pub(crate) fn name_of(value: &impl Serialize) -> String {
+    serde_json::to_string(value).map(|name| name.trim_matches('"').to_owned()).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests;

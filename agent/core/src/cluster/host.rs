@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::capacity::{Counter, CounterName, Scope};
 use crate::facts::{HostFact, LinkFacts, PodHostFacts};
 use crate::fast::FastMap;
-use crate::time::BootNs;
+use crate::time::{BootNs, Moment};
 
 /// Most interfaces kept: two for each of 737 pods and the node's own, twice over. At about 200 bytes: 800 KiB.
 const MAX_LINKS: usize = 4_096;
@@ -21,7 +21,8 @@ const MAX_READINGS: usize = 32;
 /// See the module's text.
 #[derive(Debug, Default)]
 pub struct HostSide {
-    links: Option<(BootNs, Vec<LinkFacts>)>,
+    links: Option<(Moment, Vec<LinkFacts>)>,
+    early_demux: Option<bool>,
     pods: Option<(BootNs, FastMap<Arc<str>, PodHostFacts>)>,
     time_exceeded: Readings,
     linklocal_exceeded: FastMap<Scope, Readings>,
@@ -33,16 +34,17 @@ pub struct Readings(VecDeque<(BootNs, u64)>);
 
 impl HostSide {
     /// Takes in what a look at the node tells; what no finding needs is left to others.
-    pub fn learn(&mut self, fact: &HostFact, now: BootNs) {
+    pub fn learn(&mut self, fact: &HostFact, now: Moment) {
         match fact {
             HostFact::Links(links) => self.links = Some((now, links.iter().take(MAX_LINKS).cloned().collect())),
             HostFact::Pods(pods) => {
                 let pods = pods.iter().take(MAX_SEEN).map(|pod| (Arc::clone(&pod.uid), pod.clone()));
-                self.pods = Some((now, pods.collect()));
+                self.pods = Some((now.boot, pods.collect()));
             }
+            HostFact::TcpEarlyDemux(is_on) => self.early_demux = *is_on,
             HostFact::Counters { collector: _, counters } => {
                 for counter in counters {
-                    self.count(counter, now);
+                    self.count(counter, now.boot);
                 }
             }
             HostFact::Samples { .. }
@@ -53,14 +55,25 @@ impl HostSide {
     }
 
     /// Interfaces, and when they were read; `None`: never.
-    pub fn links(&self) -> Option<(BootNs, &[LinkFacts])> {
+    pub fn links(&self) -> Option<(Moment, &[LinkFacts])> {
         self.links.as_ref().map(|(at, links)| (*at, links.as_slice()))
+    }
+
+    /// Whether the node demultiplexes TCP early; `None`: not known.
+    pub fn early_demux(&self) -> Option<bool> {
+        self.early_demux
     }
 
     /// What was seen of a pod from outside, and when, by the uid that its cgroup tells.
     pub fn pod(&self, cgroup_uid: &str) -> Option<(BootNs, &PodHostFacts)> {
         let (at, pods) = self.pods.as_ref()?;
         pods.get(cgroup_uid).map(|pod| (*at, pod))
+    }
+
+    /// Each pod's interface on the node, by the uid that its cgroups tell, as far as it could be told.
+    pub fn veths(&self) -> impl Iterator<Item = (Arc<str>, u32)> {
+        let pods = self.pods.iter().flat_map(|(_, pods)| pods.values());
+        pods.filter_map(|pod| Some((Arc::clone(&pod.uid), pod.veth.filter(|_| !pod.host_network)?)))
     }
 
     /// ICMP time exceeded messages that the node sent.

@@ -4,6 +4,7 @@ use super::*;
 use crate::capacity::{Collector, Counter, CounterName, Scope};
 use crate::facts::{HostFact, PodFacts, RemotePod, RemotePodName};
 use crate::testing::{SECOND, pod, uid};
+use crate::time::Moment;
 
 const NOW: BootNs = BootNs(100 * SECOND);
 
@@ -93,10 +94,10 @@ fn pods_of_other_nodes_and_without_uid_are_left_out() {
 fn what_nobody_told_is_not_known() {
     let mut cluster = Cluster::default();
     let (namespace, name): (Arc<str>, Arc<str>) = ("shop".into(), "cart".into());
-    assert_eq!((cluster.policies("shop"), cluster.policies_installed()), (None, None));
+    assert_eq!((cluster.policies(), cluster.policies_installed()), (None, None));
     assert_eq!((cluster.account(&namespace, &name), cluster.cni_node(), cluster.events("x")), (None, None, None));
     cluster.learn(ClusterFact::PoliciesReplaced { policies: Vec::new(), installed: false }, NOW);
-    assert_eq!((cluster.policies("shop"), cluster.policies_installed()), (Some(vec![]), Some(false)));
+    assert_eq!((cluster.policies(), cluster.policies_installed()), (Some(vec![]), Some(false)));
     let gone = ClusterFact::ServiceAccountGone { namespace: namespace.clone(), name: name.clone() };
     cluster.learn(gone, NOW);
     assert_eq!(cluster.account(&namespace, &name), Some(&Found::Absent));
@@ -116,12 +117,13 @@ fn policies_by_namespace_and_name() {
     let policies = vec![policy("shop", "b"), policy("shops", "x"), policy("sho", "y"), policy("shop", "a")];
     cluster.learn(ClusterFact::PoliciesReplaced { policies, installed: true }, NOW);
     let names = |cluster: &Cluster| -> Vec<String> {
-        cluster.policies("shop").unwrap().iter().map(|policy| policy.name.to_string()).collect()
+        let policies = cluster.policies().unwrap();
+        policies.iter().map(|policy| format!("{}/{}", policy.namespace, policy.name)).collect()
     };
-    assert_eq!(names(&cluster), ["a", "b"]);
+    assert_eq!(names(&cluster), ["sho/y", "shop/a", "shop/b", "shops/x"]);
     cluster.learn(ClusterFact::PolicyGone { namespace: "shop".into(), name: "a".into() }, NOW);
     cluster.learn(ClusterFact::Policy(policy("shop", "c")), NOW);
-    assert_eq!(names(&cluster), ["b", "c"]);
+    assert_eq!(names(&cluster), ["sho/y", "shop/b", "shop/c", "shops/x"]);
 }
 
 #[test]
@@ -172,7 +174,8 @@ fn counters_tell_a_rise_only_between_readings_that_enclose_it() {
     let mut host = HostSide::default();
     let mut read = |second: u64, value| {
         let counters = vec![Counter { name: CounterName::IcmpTimeExceeded, scope: Scope::Node, value }];
-        host.learn(&HostFact::Counters { collector: Collector::Links, counters }, BootNs(second * SECOND));
+        let now = Moment { boot: BootNs(second * SECOND), wall: WallNs(0) };
+        host.learn(&HostFact::Counters { collector: Collector::Links, counters }, now);
         let rose = |from: u64, to: u64| host.time_exceeded().rose(BootNs(from * SECOND), BootNs(to * SECOND));
         (rose(5, 12), rose(15, 18))
     };

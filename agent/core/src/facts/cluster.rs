@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{PodFacts, PolicyFacts};
+use super::{NetworkPolicyFacts, PodFacts, PolicyFacts};
 use crate::time::WallNs;
 
 /// One thing that the cluster tells.
@@ -37,6 +37,8 @@ pub enum ClusterFact {
         /// Name.
         name: Arc<str>,
     },
+    /// All `NetworkPolicy` objects of the namespaces that matter, replacing those told before.
+    NetworkPoliciesReplaced(Vec<Arc<NetworkPolicyFacts>>),
     /// A service account was read.
     ServiceAccount(Arc<ServiceAccountFacts>),
     /// A service account is not there.

@@ -13,6 +13,8 @@ pub enum HostFact {
     Links(Vec<LinkFacts>),
     /// What was seen of pods, one entry a pod that could be looked at.
     Pods(Vec<PodHostFacts>),
+    /// `net.ipv4.tcp_early_demux` of the node; `None`: could not be read.
+    TcpEarlyDemux(Option<bool>),
     /// How full things are.
     Samples {
         /// Who looked.

@@ -30,6 +30,17 @@ pub struct PolicyFacts {
     pub groups: Vec<Arc<str>>,
 }
 
+/// What is kept of a `NetworkPolicy`: enough to know that it may be what drops a pod's packets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkPolicyFacts {
+    /// Namespace.
+    pub namespace: Arc<str>,
+    /// Name.
+    pub name: Arc<str>,
+    /// `spec.podSelector`; an empty one selects every pod of the namespace.
+    pub pod_selector: Selector,
+}
+
 /// A label selector, unchecked: an operator that does not exist makes it match nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Selector {

@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Write as _};
 
 use super::{
     AttributionKind, CapacityRow, FindingRow, FlowRow, GapRow, Identity, MetadataRow, Output, Peer, ProcessRow,
-    Protocol, Who,
+    Protocol, Who, name_of,
 };
 
 /// Digits of a container id shown.
@@ -77,20 +77,20 @@ fn metadata(line: &mut String, row: &MetadataRow) -> fmt::Result {
     who(line, &row.who)?;
     write!(line, " {}", row.service)?;
     // The names of the JSON form, without its quotes.
-    let version = serde_name(&row.version);
+    let version = name_of(&row.version);
     if version != "none" {
         write!(line, " {version}")?;
     }
     if let Some(method) = row.method {
-        write!(line, " {}", serde_name(&method))?;
+        write!(line, " {}", name_of(&method))?;
     }
     if let Some(category) = row.category {
-        write!(line, " {}", serde_name(&category))?;
+        write!(line, " {}", name_of(&category))?;
     }
     if let Some(role) = &row.role {
         write!(line, " role {role}")?;
     }
-    write!(line, "  {}", serde_name(&row.outcome))?;
+    write!(line, "  {}", name_of(&row.outcome))?;
     if let Some(status) = row.status {
         write!(line, " {status}")?;
     }
@@ -120,7 +120,7 @@ fn process(line: &mut String, row: &ProcessRow) -> fmt::Result {
 }
 
 fn gap(line: &mut String, row: &GapRow) -> fmt::Result {
-    write!(line, "not covered from {} to {}: {}", row.start, row.end, serde_name(&row.cause))?;
+    write!(line, "not covered from {} to {}: {}", row.start, row.end, name_of(&row.cause))?;
     for (kind, lost) in &row.records_lost {
         write!(line, "  {lost} {kind} lost")?;
     }
@@ -132,7 +132,7 @@ fn finding(line: &mut String, row: &FindingRow) -> fmt::Result {
         ("", workload) => workload.to_owned(),
         (namespace, workload) => format!("{namespace}/{workload}"),
     };
-    write!(line, "{whom:<32} {} {} {}", row.severity.name(), row.code.name(), serde_name(&row.state))?;
+    write!(line, "{whom:<32} {} {} {}", row.severity.name(), row.code.name(), name_of(&row.state))?;
     write!(line, "  {}", row.text)
 }
 
@@ -171,13 +171,8 @@ fn named_peer(line: &mut String, peer: &Peer) -> fmt::Result {
         (Some(namespace), Some(pod), _) if !namespace.is_empty() => write!(line, " ({namespace}/{pod})"),
         (_, Some(pod), _) => write!(line, " ({pod})"),
         (_, None, Some(name)) => write!(line, " ({name})"),
-        (_, None, None) => write!(line, " ({})", serde_name(&peer.class)),
+        (_, None, None) => write!(line, " ({})", name_of(&peer.class)),
     }
-}
-
-/// The name that a field-less variant has in JSON.
-fn serde_name(value: &impl serde::Serialize) -> String {
-    serde_json::to_string(value).map(|name| name.trim_matches('"').to_owned()).unwrap_or_default()
 }
 
 struct Address<'a> {

@@ -1,0 +1,313 @@
+//! Where findings are made: what the Engine sees goes to the rules, what they say to the ledger.
+
+use std::sync::Arc;
+
+use super::ledger::{Context, Ledger};
+use super::rules::agent::{AgentRuns, Step};
+use super::rules::flood::Flood;
+use super::rules::flows::{Flows, Step as FlowStep};
+use super::rules::groups::{self, Outcome};
+use super::rules::traffic::Traffic;
+use super::rules::unanswered::{Answer, Unanswered, is_on_node};
+use super::rules::{self, requests};
+use super::state::{self, STATE_CODES};
+use super::{Code, Judgement, Subject};
+use crate::attribution::Attribution;
+use crate::cluster::{Cluster, HostSide};
+use crate::facts::{HostFact, PodFacts};
+use crate::fast::{FastMap, FastSet};
+use crate::input::KernelTotals;
+use crate::output::{MetadataRow, Output};
+use crate::papers::enforcement::Mode;
+use crate::papers::waivers::{self, Waiver};
+use crate::papers::{self, identity};
+use crate::time::{BootNs, Moment, WallNs};
+
+/// Time between two evaluations of state rules: two that agree are twenty seconds.
+pub const EVALUATION_NS: u64 = 10 * 1_000_000_000;
+
+/// What the rules and the ledger are told by configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Of the rules about papers.
+    pub papers: papers::Settings,
+    /// Findings that are as they should be; those for AWS's own node agents are built in.
+    pub waivers: Vec<Waiver>,
+}
+
+/// What is known beside what the rules are told.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    /// The cluster.
+    pub cluster: &'a Cluster,
+    /// The node's side of it.
+    pub host: &'a HostSide,
+    /// Cgroups.
+    pub attribution: &'a Attribution,
+    /// Now.
+    pub now: Moment,
+}
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub struct Evaluator {
+    settings: Settings,
+    ledger: Ledger,
+    unanswered: Unanswered,
+    agent: AgentRuns,
+    flood: Flood,
+    flows: Flows,
+    /// What the probes could not follow, as of the last reading.
+    unfollowed: u64,
+    traffic: Traffic,
+    /// Pods whose groups are in force, as of the last evaluation.
+    enforced: FastMap<Arc<str>, Option<Mode>>,
+    started: Option<Moment>,
+    evaluated: Option<BootNs>,
+}
+
+impl Evaluator {
+    /// An evaluator with these settings.
+    pub fn new(settings: Settings) -> Self {
+        Self { settings, ..Self::default() }
+    }
+
+    /// The findings.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// The findings, for restoring them.
+    pub fn ledger_mut(&mut self) -> &mut Ledger {
+        &mut self.ledger
+    }
+
+    /// A request to a metadata service, made at `time`.
+    pub fn request(&mut self, row: &MetadataRow, time: BootNs, view: View<'_>) {
+        let identity = &row.who.identity;
+        let pod = pod_of(view, &identity.uid);
+        let subject = rules::subject(identity, pod);
+        let own = pod.and_then(|pod| own_identity(view, pod, subject.as_ref()));
+        let span = (time, view.now.boot);
+        self.unanswered.request(row, subject.clone(), is_on_node(row, pod), own, span);
+        let Some(subject) = subject else { return };
+        for (code, violation) in requests::judge(row, &subject, own) {
+            self.with(view, |ledger, context| ledger.happened(code, &subject, violation, 1, context));
+        }
+        let strict = self.enforced.get(&*identity.uid) == Some(&Some(Mode::Strict));
+        match self.agent.request(row, &subject, strict, view.now.boot) {
+            Step::Nothing => {}
+            Step::Violated(code, violation, times) => {
+                if code == Code::PodIdentityRefused {
+                    self.cleared(Code::PodIdentityUnreachable, &subject, view);
+                }
+                self.with(view, |ledger, context| ledger.happened(code, &subject, violation, times, context));
+            }
+            Step::Reached => self.cleared(Code::PodIdentityUnreachable, &subject, view),
+            Step::Works => {
+                self.cleared(Code::PodIdentityUnreachable, &subject, view);
+                self.cleared(Code::PodIdentityRefused, &subject, view);
+            }
+        }
+    }
+
+    /// A reading of the kernel's counters and accounts.
+    pub fn totals(&mut self, totals: &KernelTotals, view: View<'_>) {
+        let KernelTotals { untracked_sockets, untracked_attempts: _, untracked_peers, overflow_accounts, .. } = totals;
+        let unfollowed = untracked_sockets.saturating_add(*untracked_peers).saturating_add(*overflow_accounts);
+        if std::mem::replace(&mut self.unfollowed, unfollowed) != unfollowed {
+            self.traffic.spoil();
+        }
+        let accounts = &totals.accounts;
+        let of = |cgroup_id| {
+            let cgroup = view.attribution.pod_cgroup(cgroup_id, None)?;
+            Some(match pod_of(view, &cgroup.uid) {
+                Some(pod) => rules::pod_subject(pod),
+                None => Subject {
+                    workload: format!("pod-{}", cgroup.uid).into(),
+                    uid: cgroup.uid.into(),
+                    ..Subject::default()
+                },
+            })
+        };
+        for (subject, violation, records) in self.flood.read(accounts, of) {
+            self.with(view, |ledger, context| {
+                ledger.happened(Code::RecordFlood, &subject, violation, records, context);
+            });
+        }
+    }
+
+    /// What a fold put out.
+    pub fn fold(&mut self, outputs: &[Output], view: View<'_>) {
+        self.traffic.rows(outputs);
+        let pod_of_ip = pods_by_ip(view);
+        let steps = self.flows.rows(outputs, &self.enforced, &|ip| pod_of_ip.get(ip).cloned(), view.now.boot);
+        for step in steps {
+            self.flow_step(step, view);
+        }
+        if !self.enforced.is_empty() {
+            self.count_unfiltered(outputs, view);
+        }
+    }
+
+    /// Records were lost.
+    pub fn lost(&mut self) {
+        self.traffic.spoil();
+    }
+
+    /// A look at the node, after it was taken into `view`.
+    pub fn host(&mut self, fact: &HostFact, view: View<'_>) {
+        if let HostFact::Links(links) = fact {
+            let veths: Vec<_> = view.host.veths().collect();
+            self.traffic.links(links, &veths, view.now.boot);
+        }
+    }
+
+    /// One evaluation of rules whose facts are kept elsewhere: complete for `codes`.
+    pub fn judge(&mut self, codes: &[Code], judgements: Vec<Judgement>, view: View<'_>) {
+        self.with(view, |ledger, context| ledger.judge(codes, judgements, context));
+    }
+
+    /// Time passes.
+    pub fn tick(&mut self, view: View<'_>, outputs: &mut Vec<Output>) {
+        self.started.get_or_insert(view.now);
+        for answer in self.unanswered.answers(view.host, view.now.boot) {
+            match answer {
+                Answer::Violated(subject, violation) => self.with(view, |ledger, context| {
+                    ledger.happened(Code::MetadataUnanswered, &subject, violation, 1, context);
+                }),
+                Answer::CannotTell(subject, why) => {
+                    self.ledger.cannot_tell(Code::MetadataUnanswered, &subject, why, view.now);
+                }
+            }
+        }
+        if self.evaluated.is_none_or(|at| view.now.boot.since(at) >= EVALUATION_NS) {
+            self.evaluated = Some(view.now.boot);
+            self.evaluate(view);
+        }
+        self.put_out(outputs);
+    }
+
+    /// Appends the findings that changed.
+    pub fn put_out(&mut self, outputs: &mut Vec<Output>) {
+        self.ledger.put_out(outputs);
+    }
+
+    fn evaluate(&mut self, view: View<'_>) {
+        self.agent.expire(view.now.boot);
+        let name = |uid: &str| pod_of(view, uid).map(rules::pod_subject);
+        self.with(view, |ledger, context| ledger.rename(&name, context));
+        let living: FastSet<&str> = view.attribution.living_pods().collect();
+        // A pod is over when neither its object nor a cgroup of it is there.
+        let is_alive = |uid: &str| {
+            let pods = view.cluster.pods();
+            let pod = pods.by_uid(uid).or_else(|| pods.of_cgroup(uid));
+            let has_cgroup = |uid: &str| living.contains(uid);
+            has_cgroup(uid)
+                || pod.is_some_and(|pod| pod.is_present() || pod.facts.config_hash.as_deref().is_some_and(has_cgroup))
+        };
+        self.flows.expire(&is_alive);
+        // Before the first list of pods nobody's absence means anything.
+        if view.cluster.pods().is_told() {
+            let evaluation = state::evaluate(view, &self.settings.papers, &self.flows.unjudged(), &self.traffic);
+            self.enforced = evaluation.enforced;
+            self.judge(STATE_CODES, evaluation.judgements, view);
+        }
+        self.with(view, |ledger, context| ledger.tick(&is_alive, context));
+    }
+
+    fn flow_step(&mut self, step: FlowStep, view: View<'_>) {
+        let uid = match &step {
+            FlowStep::Unanswered { pair, .. } | FlowStep::Works(pair) => Arc::clone(&pair.uid),
+        };
+        let Some(pod) = pod_of(view, &uid) else { return };
+        let mode = self.enforced.get(&uid).copied().flatten();
+        match groups::judge(step, pod, mode, self.flows.has_forgotten(&uid), view) {
+            None => {}
+            Some(Outcome::Violated(code, subject, violation, times)) => {
+                self.with(view, |ledger, context| ledger.happened(code, &subject, violation, times, context));
+            }
+            Some(Outcome::CannotTell(code, subject, why)) => self.ledger.cannot_tell(code, &subject, why, view.now),
+            Some(Outcome::Cleared(code, subject)) => self.cleared(code, &subject, view),
+        }
+    }
+
+    /// Connections past the groups of pods in standard mode: without the rules nobody can tell what they would say.
+    fn count_unfiltered(&mut self, outputs: &[Output], view: View<'_>) {
+        for output in outputs {
+            let Output::Flow(row) = output else { continue };
+            let is_standard = self.enforced.get(&*row.who.identity.uid) == Some(&Some(Mode::Standard));
+            if !is_standard || row.connections == 0 || !groups::is_unfiltered(row) {
+                continue;
+            }
+            if let Some(pod) = pod_of(view, &row.who.identity.uid) {
+                let subject = rules::pod_subject(pod);
+                self.ledger.cannot_tell(Code::SgpUnfilteredFlow, &subject, rules::why::NO_RULES, view.now);
+            }
+        }
+    }
+
+    fn cleared(&mut self, code: Code, subject: &Subject, view: View<'_>) {
+        self.with(view, |ledger, context| ledger.cleared(code, subject, context));
+    }
+
+    fn with<T>(&mut self, view: View<'_>, act: impl FnOnce(&mut Ledger, &Context<'_>) -> T) -> T {
+        let started = self.started.unwrap_or(view.now).wall;
+        let watched_since = |subject: &Subject| watched_since(view, subject, started);
+        let waivers = &self.settings.waivers;
+        let accept = |code: Code, subject: &Subject| accepting(view, waivers, code, subject);
+        let context = Context { now: view.now, watched_since: &watched_since, accept: &accept };
+        act(&mut self.ledger, &context)
+    }
+}
+
+fn pod_of<'a>(view: View<'a>, cgroup_uid: &str) -> Option<&'a PodFacts> {
+    if cgroup_uid.is_empty() {
+        return None;
+    }
+    view.cluster.pods().of_cgroup(cgroup_uid).map(|pod| &*pod.facts)
+}
+
+/// Whether the container has an AWS identity of its own, or should have one; of one that is not known by name, whether all
+/// of the pod's agree.
+fn own_identity(view: View<'_>, pod: &PodFacts, subject: Option<&Subject>) -> Option<bool> {
+    let account = state::account(view, pod);
+    let named = subject.map(|subject| &*subject.container).filter(|name| !name.is_empty());
+    let containers = pod.containers.iter().filter(|container| named.is_none_or(|name| *container.name == *name));
+    let mut own = containers.map(|container| identity::of_container(pod, container, account).is_own());
+    let first = own.next()?;
+    own.all(|other| other == first).then_some(first).flatten()
+}
+
+/// The uids, as cgroups tell them, of this node's pods that have an address of their own.
+fn pods_by_ip(view: View<'_>) -> FastMap<String, Arc<str>> {
+    let present = view.cluster.pods().present().filter(|pod| pod.is_certain() && !pod.facts.host_network);
+    let mut by_ip = FastMap::default();
+    for pod in present {
+        let Some(uid) = pod.facts.config_hash.as_ref().or(pod.facts.uid.as_ref()) else { continue };
+        for ip in &pod.facts.ips {
+            by_ip.insert(ip.to_string(), Arc::clone(uid));
+        }
+    }
+    by_ip
+}
+
+fn accepting(view: View<'_>, waivers: &[Waiver], code: Code, subject: &Subject) -> Option<Arc<str>> {
+    let pod = view.cluster.pods().by_uid(&subject.uid).filter(|pod| pod.is_certain());
+    let container = Some(&*subject.container).filter(|name| !name.is_empty());
+    let who = match pod {
+        Some(pod) => waivers::Who::of(&pod.facts, container),
+        None => waivers::Who {
+            namespace: &subject.namespace,
+            service_account: &subject.service_account,
+            ..waivers::Who::default()
+        },
+    };
+    waivers::accepting(waivers, code, &who, view.now.wall).map(Arc::from)
+}
+
+/// Since the agent's start, or the pod's if that was later.
+fn watched_since(view: View<'_>, subject: &Subject, started: WallNs) -> WallNs {
+    let pod = view.cluster.pods().by_uid(&subject.uid);
+    pod.and_then(|pod| pod.facts.created).map_or(started, |created| created.max(started))
+}

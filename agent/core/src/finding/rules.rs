@@ -1,0 +1,83 @@
+//! Rules about what happens: requests, connections, records. Each is told what was seen and says what it makes of it;
+//! what *is* so is judged from objects instead.
+
+pub(super) mod agent;
+pub(super) mod flood;
+pub(super) mod flows;
+pub(super) mod groups;
+pub(super) mod requests;
+pub(super) mod traffic;
+pub(super) mod unanswered;
+
+use std::sync::Arc;
+
+use super::{Severity, Subject, Violation};
+use crate::attribution::workload_of;
+use crate::facts::PodFacts;
+use crate::output::{AttributionKind, Identity};
+
+/// Why a rule about what happened cannot tell: a closed set.
+pub mod why {
+    /// No counter and no hop limit tell why nothing came back.
+    pub const NO_COUNTER: &str = "no_counter_of_time_exceeded";
+    /// A pod or process without these groups gets no answer from the peer either: it may be dead.
+    pub const PEER_SILENT: &str = "peer_answers_nobody";
+    /// A `NetworkPolicy` selects the pod: its drops look the same.
+    pub const NETWORK_POLICY: &str = "network_policy_selects_pod";
+    /// More peers than there is room for: whether one of them ever answered is not known any more.
+    pub const FORGOTTEN: &str = "successes_forgotten";
+    /// A runtime class: the pod has a kernel or a network stack of its own.
+    pub const SANDBOX: &str = "sandboxed_pod";
+    /// Nobody looked at the pod's network namespace.
+    pub const NOT_SEEN: &str = "network_namespace_not_seen";
+    /// The rules of the groups are not read.
+    pub const NO_RULES: &str = "rules_of_groups_unknown";
+    /// The counter stood still, or the hop limit suffices: something else lost the answer.
+    pub const OTHER_REASON: &str = "not_the_hop_limit";
+}
+
+/// Digits of a container's id, which no container's name has.
+const CONTAINER_ID_DIGITS: usize = 64;
+
+/// The subject of a finding about a pod, as far as it is known; `None` for whoever is no pod.
+pub(super) fn subject(identity: &Identity, pod: Option<&PodFacts>) -> Option<Subject> {
+    if identity.attribution != AttributionKind::Pod {
+        return None;
+    }
+    let container = if identity.container.len() == CONTAINER_ID_DIGITS { "" } else { &identity.container };
+    Some(match pod {
+        Some(pod) => Subject { container: container.into(), ..pod_subject(pod) },
+        None => Subject {
+            workload: identity.workload.as_str().into(),
+            uid: identity.uid.as_str().into(),
+            ..Subject::default()
+        },
+    })
+}
+
+/// The subject of a finding about a pod as a whole.
+pub(super) fn pod_subject(pod: &PodFacts) -> Subject {
+    Subject {
+        namespace: Arc::clone(&pod.namespace),
+        workload: workload_of(pod).into(),
+        pod: Arc::clone(&pod.name),
+        uid: pod.uid.clone().unwrap_or_default(),
+        ..Subject::default()
+    }
+}
+
+/// `container app of shop/cart-0`, as far as it is known.
+pub(super) fn whom(subject: &Subject) -> String {
+    let pod = match (&*subject.namespace, &*subject.pod) {
+        (_, "") => format!("pod {}", subject.uid),
+        (namespace, pod) => format!("{namespace}/{pod}"),
+    };
+    match &*subject.container {
+        "" => pod,
+        container => format!("container {container} of {pod}"),
+    }
+}
+
+pub(super) fn violation(severity: Severity, cause: &'static str, text: String) -> Violation {
+    Violation { severity, cause, text, evidence: Vec::new() }
+}

@@ -1,0 +1,361 @@
+//! Connections of pods whose security groups are in force, and that stay without an answer: to any peer, to DNS, and the
+//! kubelet's to them.
+//!
+//! Security groups drop without a word. So does a peer that is dead, and a network policy. What others on the node get
+//! from the same peer, and what this pod got from it before, tells them apart as far as that goes.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use crate::fast::{FastMap, FastSet};
+use crate::output::{AttributionKind, FlowRow, Output, PeerClass, Protocol};
+use crate::papers::enforcement::Mode;
+use crate::time::BootNs;
+
+/// Unanswered attempts before it is a finding, and over how long at the least.
+pub(in crate::finding) const ATTEMPTS: u64 = 3;
+pub(in crate::finding) const OVER_NS: u64 = 30 * 1_000_000_000;
+/// What others got from a peer counts for this long.
+const OTHERS_NS: u64 = 600 * 1_000_000_000;
+/// Attempts farther apart than this are not one run.
+const RUN_NS: u64 = 3_600 * 1_000_000_000;
+/// Most peers followed of all pods together, at about 300 bytes: 2.4 MiB. Beyond it the ones longest silent go; a pod of
+/// which a success was forgotten is not said to have had none.
+const MAX_TRIES: usize = 8_192;
+/// Most pods of which it is noted that successes were forgotten.
+const MAX_FORGOTTEN: usize = crate::cluster::MAX_PODS;
+const DNS_PORT: u16 = 53;
+
+/// Who tries to reach whom.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(in crate::finding) struct Try {
+    /// The pod with groups, by the uid that its cgroups tell.
+    pub(in crate::finding) uid: Arc<str>,
+    /// The other end; of a probe the pod itself.
+    pub(in crate::finding) ip: Arc<str>,
+    /// The listening port.
+    pub(in crate::finding) port: u16,
+    /// What about.
+    pub(in crate::finding) about: About,
+}
+
+/// What an attempt is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(in crate::finding) enum About {
+    /// A TCP connection of the pod.
+    Flow,
+    /// A DNS query of the pod, over UDP or TCP.
+    Dns,
+    /// A probe of the kubelet to the pod.
+    Probe,
+}
+
+/// What is known of one pair.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::finding) struct Tries {
+    /// Unanswered attempts since the last answer.
+    pub(in crate::finding) failures: u64,
+    /// Those of the latest fold.
+    pub(in crate::finding) new: u64,
+    first: BootNs,
+    last: BootNs,
+    /// There was an answer once.
+    has_succeeded: bool,
+    /// It was told.
+    is_told: bool,
+}
+
+/// What others got from a peer that somebody with groups fails to reach.
+#[derive(Clone, Copy, Debug)]
+struct OtherEnd {
+    port: u16,
+    about: About,
+    reached: Option<BootNs>,
+    failed: Option<BootNs>,
+}
+
+/// A step of a pair.
+#[derive(Debug)]
+pub(in crate::finding) enum Step {
+    /// Unanswered often enough: how often since the last time, and what others get.
+    Unanswered {
+        /// Who.
+        pair: Try,
+        /// So often since this was told last.
+        times: u64,
+        /// Since when, nanoseconds.
+        over_ns: u64,
+        /// What others get from the same peer.
+        others: Others,
+    },
+    /// It works.
+    Works(Try),
+}
+
+/// What others on the node, without these groups, get from the same peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::finding) enum Others {
+    /// Nobody tried.
+    NotKnown,
+    /// Answers.
+    Reached,
+    /// Nothing either.
+    Failed,
+}
+
+/// See the module's text.
+#[derive(Debug, Default)]
+pub(in crate::finding) struct Flows {
+    tries: BTreeMap<Try, Tries>,
+    /// By the peer's address; no more than there are pairs that fail.
+    others: FastMap<Arc<str>, Vec<OtherEnd>>,
+    /// Pods of which successes were forgotten for want of room.
+    forgotten: VecDeque<Arc<str>>,
+    /// Pods of this node, enforced or not, that made flows which a group should have judged.
+    unjudged: BTreeSet<Arc<str>>,
+}
+
+impl Flows {
+    /// Takes in the rows of a fold. `enforced`: pods with groups in force. `pod_of_ip`: the uid of the pod of this node
+    /// that has an address of its own.
+    pub(in crate::finding) fn rows(
+        &mut self,
+        outputs: &[Output],
+        enforced: &FastMap<Arc<str>, Option<Mode>>,
+        pod_of_ip: &dyn Fn(&str) -> Option<Arc<str>>,
+        now: BootNs,
+    ) -> Vec<Step> {
+        let mut steps = Vec::new();
+        for tries in self.tries.values_mut() {
+            tries.new = 0;
+        }
+        let rows = outputs.iter().filter_map(|output| match output {
+            Output::Flow(row) => Some(&**row),
+            _ => None,
+        });
+        for row in rows {
+            self.note_unjudged(row);
+            let Some((about, ip, port, tally)) = attempts(row) else { continue };
+            let uid = match about {
+                About::Probe => pod_of_ip(ip),
+                About::Flow | About::Dns => Some(Arc::from(&*row.who.identity.uid)),
+            };
+            match uid.filter(|uid| enforced.contains_key(uid)) {
+                Some(uid) => steps.extend(self.note(Try { uid, ip: Arc::from(ip), port, about }, tally, now)),
+                None if about != About::Probe => self.note_other(ip, port, about, tally, now),
+                None => {}
+            }
+        }
+        steps.extend(self.tell(now));
+        steps
+    }
+
+    /// Whether a success of this pod may have been forgotten.
+    pub(in crate::finding) fn has_forgotten(&self, uid: &str) -> bool {
+        self.forgotten.iter().any(|known| **known == *uid)
+    }
+
+    /// Pods that made flows which a group should have judged.
+    pub(in crate::finding) fn unjudged(&self) -> FastSet<Arc<str>> {
+        self.unjudged.iter().cloned().collect()
+    }
+
+    /// Forgets pods that are gone.
+    pub(in crate::finding) fn expire(&mut self, is_alive: &dyn Fn(&str) -> bool) {
+        self.tries.retain(|pair, _| is_alive(&pair.uid));
+        let failing: BTreeSet<_> = self
+            .tries
+            .iter()
+            .filter(|(_, tries)| tries.failures > 0)
+            .map(|(pair, _)| (Arc::clone(&pair.ip), pair.port, pair.about))
+            .collect();
+        self.others.retain(|ip, ends| {
+            ends.retain(|end| failing.contains(&(Arc::clone(ip), end.port, end.about)));
+            !ends.is_empty()
+        });
+        self.forgotten.retain(|uid| is_alive(uid));
+        self.unjudged.retain(|uid| is_alive(uid));
+    }
+
+    fn note(&mut self, pair: Try, tally: Tally, now: BootNs) -> Option<Step> {
+        if tally == Tally::default() {
+            return None;
+        }
+        if !self.tries.contains_key(&pair) {
+            self.make_room();
+        }
+        if tally.answered == 0 {
+            let ends = self.others.entry(Arc::clone(&pair.ip)).or_default();
+            if !ends.iter().any(|end| end.is(pair.port, pair.about)) {
+                ends.push(OtherEnd { port: pair.port, about: pair.about, reached: None, failed: None });
+            }
+        }
+        let tries = self.tries.entry(pair.clone()).or_default();
+        if tally.answered > 0 {
+            let was_told = tries.is_told;
+            *tries = Tries { has_succeeded: true, last: now, ..Tries::default() };
+            return was_told.then_some(Step::Works(pair));
+        }
+        if tries.failures == 0 || now.since(tries.last) > RUN_NS {
+            (tries.first, tries.failures) = (now, 0);
+        }
+        tries.failures = tries.failures.saturating_add(tally.unanswered);
+        tries.new = tries.new.saturating_add(tally.unanswered);
+        tries.last = now;
+        None
+    }
+
+    /// What others get, of peers that somebody with groups fails to reach.
+    fn note_other(&mut self, ip: &str, port: u16, about: About, tally: Tally, now: BootNs) {
+        let ends = self.others.get_mut(ip).into_iter().flatten();
+        for end in ends.filter(|end| end.is(port, about)) {
+            if tally.answered > 0 {
+                end.reached = Some(now);
+            } else if tally.unanswered > 0 {
+                end.failed = Some(now);
+            }
+        }
+    }
+
+    fn tell(&mut self, now: BootNs) -> Vec<Step> {
+        let mut steps = Vec::new();
+        for (pair, tries) in &mut self.tries {
+            let over_ns = tries.last.since(tries.first);
+            // A probe that worked before counts: the kubelet goes on for ever.
+            let had_success = tries.has_succeeded && pair.about == About::Flow;
+            if tries.new == 0 || tries.failures < ATTEMPTS || over_ns < OVER_NS || had_success {
+                continue;
+            }
+            let others = self.others.get(&pair.ip).into_iter().flatten();
+            let others = others.filter(|end| end.is(pair.port, pair.about)).map(|end| end.says(now)).next();
+            let others = others.unwrap_or(Others::NotKnown);
+            let times = if tries.is_told { tries.new } else { tries.failures };
+            tries.is_told = true;
+            steps.push(Step::Unanswered { pair: pair.clone(), times, over_ns, others });
+        }
+        steps
+    }
+
+    fn note_unjudged(&mut self, row: &FlowRow) {
+        let is_judged = !matches!(row.peer.class, PeerClass::Imds | PeerClass::PodIdentity | PeerClass::NodeLocal)
+            && row.peer.ip.is_some()
+            // Named from its own end: on this node, which standard mode does not judge.
+            && row.peer.namespace.is_none();
+        let uid = &row.who.identity.uid;
+        if is_judged && !uid.is_empty() && self.unjudged.len() < MAX_FORGOTTEN && !self.unjudged.contains(&**uid) {
+            self.unjudged.insert(Arc::from(&**uid));
+        }
+    }
+
+    /// When it is full a quarter goes at once, the longest silent first: looking for the oldest takes long.
+    fn make_room(&mut self) {
+        if self.tries.len() < MAX_TRIES {
+            return;
+        }
+        let mut ages: Vec<_> = self.tries.values().map(|tries| tries.last).collect();
+        ages.sort_unstable();
+        let oldest_kept = ages.get(MAX_TRIES / 4).copied().unwrap_or_default();
+        let mut forgotten = BTreeSet::new();
+        let mut over = self.tries.len() - MAX_TRIES * 3 / 4;
+        self.tries.retain(|pair, tries| {
+            // Those of one moment go in the order of the map.
+            let goes = over > 0 && tries.last <= oldest_kept;
+            if goes {
+                over -= 1;
+                if tries.has_succeeded {
+                    forgotten.insert(Arc::clone(&pair.uid));
+                }
+            }
+            !goes
+        });
+        for uid in forgotten {
+            if self.has_forgotten(&uid) {
+                continue;
+            }
+            if self.forgotten.len() >= MAX_FORGOTTEN {
+                self.forgotten.pop_front();
+            }
+            self.forgotten.push_back(uid);
+        }
+    }
+}
+
+impl OtherEnd {
+    fn is(&self, port: u16, about: About) -> bool {
+        self.port == port && self.about == about
+    }
+
+    fn says(&self, now: BootNs) -> Others {
+        let lately = |at: Option<BootNs>| at.is_some_and(|at| now.since(at) <= OTHERS_NS);
+        match (lately(self.reached), lately(self.failed)) {
+            (true, _) => Others::Reached,
+            (false, true) => Others::Failed,
+            (false, false) => Others::NotKnown,
+        }
+    }
+}
+
+/// Attempts of a row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Tally {
+    answered: u64,
+    unanswered: u64,
+}
+
+/// What a row tells about answers: from whom, and how often.
+fn attempts(row: &FlowRow) -> Option<(About, &str, u16, Tally)> {
+    if row.direction != "outbound" || row.merged {
+        return None;
+    }
+    let (ip, port) = (row.peer.ip.as_deref()?, row.service_port?);
+    let identity = &row.who.identity;
+    let is_kubelet = identity.attribution == AttributionKind::Host && is_kubelet(row);
+    let about = match (identity.attribution, port) {
+        (AttributionKind::Pod | AttributionKind::Host, DNS_PORT) => About::Dns,
+        _ if is_kubelet => About::Probe,
+        (AttributionKind::Pod | AttributionKind::Host | AttributionKind::Container, _) => About::Flow,
+        (AttributionKind::Unknown, _) => return None,
+    };
+    let tally = match row.protocol? {
+        Protocol::Tcp => tcp(row, about),
+        Protocol::Udp if about == About::Dns => udp(row),
+        Protocol::Udp => return None,
+    };
+    Some((about, ip, port, tally))
+}
+
+fn tcp(row: &FlowRow, about: About) -> Tally {
+    match row.outcome {
+        // A reset or a refusal is an answer too: no group made it.
+        Some("established" | "reset" | "refused") => Tally { answered: row.connections, unanswered: 0 },
+        // An established connection that was given up counts as timed out as well: it has a round trip time.
+        Some("timed_out" | "aborted") if row.rtt_us.is_some() => Tally { answered: row.connections, unanswered: 0 },
+        Some("timed_out") => Tally { answered: 0, unanswered: row.connections },
+        Some("aborted") => {
+            // A caller that gives up at once proves nothing; a SYN sent again does. The kubelet gives up after a second,
+            // about when the SYN would be sent again.
+            let retried = row.connections.min(row.retransmits.unwrap_or(0));
+            Tally { answered: 0, unanswered: if about == About::Probe { row.connections } else { retried } }
+        }
+        None if row.bytes_received > 0 || row.rtt_us.is_some() => Tally { answered: row.open, unanswered: 0 },
+        _ => Tally::default(),
+    }
+}
+
+fn udp(row: &FlowRow) -> Tally {
+    match row.outcome {
+        _ if row.bytes_received > 0 => Tally { answered: row.connections.max(1), unanswered: 0 },
+        Some("one_way") => Tally { answered: 0, unanswered: row.connections },
+        Some("established") => Tally { answered: row.connections, unanswered: 0 },
+        _ => Tally::default(),
+    }
+}
+
+/// The kubelet is a unit of the host, or a process of that name.
+fn is_kubelet(row: &FlowRow) -> bool {
+    row.who.identity.workload == "kubelet.service"
+        || row.who.process.as_deref().is_some_and(|process| {
+            let path = process.exe.as_deref().unwrap_or(&process.comm);
+            path.rsplit('/').next() == Some("kubelet")
+        })
+}

@@ -1,0 +1,186 @@
+//! What unanswered connections of pods with security groups of their own mean.
+
+use std::sync::Arc;
+
+use super::flows::{About, Others, Step, Try};
+use super::{pod_subject, violation, whom, why};
+use crate::facts::{PodFacts, ProbeKind};
+use crate::finding::{Code, Evidence, Severity, Subject, View, Violation};
+use crate::output::{FlowRow, PeerClass};
+use crate::papers::enforcement::Mode;
+use crate::papers::selector;
+
+/// Label by which a pod joins Istio's ambient mesh (<https://istio.io/latest/docs/ambient/usage/add-workloads/>).
+const AMBIENT_LABEL: (&str, &str) = ("istio.io/dataplane-mode", "ambient");
+
+/// What a step leads to.
+pub(in crate::finding) enum Outcome {
+    Violated(Code, Subject, Violation, u64),
+    CannotTell(Code, Subject, &'static str),
+    Cleared(Code, Subject),
+}
+
+/// Judges one step. `has_forgotten`: successes of the pod were forgotten for want of room.
+pub(in crate::finding) fn judge(
+    step: Step,
+    pod: &PodFacts,
+    mode: Option<Mode>,
+    has_forgotten: bool,
+    view: View<'_>,
+) -> Option<Outcome> {
+    match step {
+        Step::Works(pair) => Some(Outcome::Cleared(code(pair.about), subject(&pair, pod))),
+        Step::Unanswered { pair, times, over_ns, others } => {
+            let subject = subject(&pair, pod);
+            let tried = Tried { pair, times, seconds: over_ns / 1_000_000_000, others };
+            match tried.pair.about {
+                About::Flow => Some(flow(&tried, subject, pod, has_forgotten, view)),
+                About::Dns => Some(dns(&tried, subject, mode)),
+                About::Probe => probe(&tried, subject, pod, mode, view),
+            }
+        }
+    }
+}
+
+/// Whether a connection of a pod in standard mode went past its groups: to a pod on this node, or out of the VPC by the
+/// node's address.
+pub(in crate::finding) fn is_unfiltered(row: &FlowRow) -> bool {
+    let is_same_node = row.peer.pod.is_some() && row.peer.class == PeerClass::ClusterPod;
+    row.direction == "outbound" && (is_same_node || row.peer.class == PeerClass::Internet)
+}
+
+struct Tried {
+    pair: Try,
+    times: u64,
+    seconds: u64,
+    others: Others,
+}
+
+fn code(about: About) -> Code {
+    match about {
+        About::Flow => Code::SgpBlockedFlow,
+        About::Dns => Code::SgpDnsBlocked,
+        About::Probe => Code::SgpProbeBlocked,
+    }
+}
+
+fn subject(pair: &Try, pod: &PodFacts) -> Subject {
+    let Try { uid: _, ip, port, about } = pair;
+    let host = if ip.contains(':') { format!("[{ip}]") } else { ip.to_string() };
+    // Of a probe the peer is the pod itself: its port tells the findings apart, its address would tell pods apart.
+    let peer = match about {
+        About::Probe => format!("port {port}"),
+        About::Flow => format!("{host}:{port}/tcp"),
+        About::Dns => format!("{host}:{port}"),
+    };
+    Subject { peer: peer.into(), ..pod_subject(pod) }
+}
+
+fn flow(tried: &Tried, subject: Subject, pod: &PodFacts, has_forgotten: bool, view: View<'_>) -> Outcome {
+    let code = Code::SgpBlockedFlow;
+    let policies = view.cluster.network_policies();
+    let selects = policies.iter().flat_map(|policies| policies.iter()).any(|policy| {
+        policy.namespace == pod.namespace && selector::matches(&policy.pod_selector, &pod.labels).unwrap_or(true)
+    });
+    if selects {
+        return Outcome::CannotTell(code, subject, why::NETWORK_POLICY);
+    }
+    if has_forgotten {
+        return Outcome::CannotTell(code, subject, why::FORGOTTEN);
+    }
+    let (cause, others) = match tried.others {
+        Others::Failed => return Outcome::CannotTell(code, subject, why::PEER_SILENT),
+        Others::Reached => ("only_this_pod", "; others on this node, without its groups, get answers"),
+        Others::NotKnown => {
+            ("unanswered", "; a rule of its groups or of the peer's may be missing, or the peer is dead")
+        }
+    };
+    let unread = if policies.is_none() { ". Network policies are not known: one would look the same" } else { "" };
+    let text = format!(
+        "{} gets no answer from {}: {} attempts in {} s, none ever answered{others}{unread}",
+        whom(&subject),
+        subject.peer,
+        tried.times,
+        tried.seconds
+    );
+    violated(code, subject, cause, text, tried)
+}
+
+fn dns(tried: &Tried, subject: Subject, mode: Option<Mode>) -> Outcome {
+    let code = Code::SgpDnsBlocked;
+    let is_link_local = tried.pair.ip.starts_with("169.254.");
+    if is_link_local && mode == Some(Mode::Strict) {
+        let text = format!(
+            "{} gets no answer from DNS at {}: a link-local address of the node is out of reach in strict mode",
+            whom(&subject),
+            subject.peer
+        );
+        return violated(code, subject, "node_local_dns", text, tried);
+    }
+    if tried.others != Others::Reached {
+        return Outcome::CannotTell(code, subject, why::PEER_SILENT);
+    }
+    let text = format!(
+        "{} gets no answer from DNS at {}: {} queries in {} s, while others on this node get answers from it",
+        whom(&subject),
+        subject.peer,
+        tried.times,
+        tried.seconds
+    );
+    violated(code, subject, "groups", text, tried)
+}
+
+fn probe(tried: &Tried, subject: Subject, pod: &PodFacts, mode: Option<Mode>, view: View<'_>) -> Option<Outcome> {
+    let is_probed = pod.containers.iter().any(|container| {
+        let by_port = |kind: ProbeKind| kind != ProbeKind::Exec;
+        // One that does not run answers no probe.
+        container.running
+            && container.probes.iter().any(|probe| by_port(probe.kind) && probe.port == Some(tried.pair.port))
+    });
+    if !is_probed {
+        return None;
+    }
+    let (ambient, value) = AMBIENT_LABEL;
+    let is_ambient = pod.labels.get(ambient).is_some_and(|found| found == value);
+    let (cause, because) = match (is_ambient, mode, view.host.early_demux()) {
+        (true, ..) => {
+            ("ambient_mesh", "the pod is in an ambient mesh, whose probes come from an address that no group admits")
+        }
+        (false, Some(Mode::Strict), Some(true)) => (
+            "early_demux",
+            "the groups are in strict mode, and the node demultiplexes early (net.ipv4.tcp_early_demux=1)",
+        ),
+        (false, Some(Mode::Strict), Some(false)) => {
+            ("node_group_ingress", "its groups do not admit the node's group on that port")
+        }
+        _ => ("unknown", "its groups do not admit the node, or the node demultiplexes early"),
+    };
+    let text = format!(
+        "the kubelet's probes of {} on {} time out: {} in {} s: {because}",
+        whom(&subject),
+        subject.peer,
+        tried.times,
+        tried.seconds
+    );
+    Some(violated(Code::SgpProbeBlocked, subject, cause, text, tried))
+}
+
+fn violated(code: Code, subject: Subject, cause: &'static str, text: String, tried: &Tried) -> Outcome {
+    let says = |field: &str, value: String| Evidence {
+        object: format!("connections to {}", Arc::clone(&tried.pair.ip)),
+        field: field.to_owned(),
+        generation: None,
+        value,
+    };
+    let others = match tried.others {
+        Others::NotKnown => "not known",
+        Others::Reached => "answered",
+        Others::Failed => "unanswered",
+    };
+    let evidence = vec![
+        says("port", tried.pair.port.to_string()),
+        says("unanswered", format!("{} in {} s", tried.times, tried.seconds)),
+        says("others on this node", others.to_owned()),
+    ];
+    Outcome::Violated(code, subject, Violation { evidence, ..violation(Severity::Medium, cause, text) }, tried.times)
+}

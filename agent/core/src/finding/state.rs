@@ -1,0 +1,95 @@
+//! One evaluation of what is so: every pod of the node and every policy, by the rules about papers, and what the node
+//! shows of its pods.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::rules::pod_subject;
+use super::rules::traffic::Traffic;
+use super::{Code, Judgement, View};
+use crate::cluster::{Found, Pod};
+use crate::fast::{FastMap, FastSet};
+use crate::papers::enforcement::{Enforcement, Links, Mode, enforcement, mode};
+use crate::papers::{self, Account, PodContext, Selected, Settings};
+
+/// The codes that an evaluation answers for.
+pub const STATE_CODES: &[Code] = &[
+    Code::IrsaNotInjected,
+    Code::IdentityConflict,
+    Code::StaticCredentials,
+    Code::SgpNotEnforced,
+    Code::SgpStale,
+    Code::SgpOrphaned,
+    Code::SgpInvalid,
+    Code::SgpClusterGroup,
+    Code::TrafficUnaccounted,
+];
+
+/// What an evaluation found.
+pub(super) struct Evaluation {
+    /// For the ledger.
+    pub(super) judgements: Vec<Judgement>,
+    /// Pods whose groups are in force, by the uid that their cgroups tell, and how. The mode is not always known.
+    pub(super) enforced: FastMap<Arc<str>, Option<Mode>>,
+}
+
+/// Judges all pods that are certain, and the policies that concern them. `groups_wanted`: pods that made flows which a
+/// group should have judged.
+pub(super) fn evaluate(
+    view: View<'_>,
+    settings: &Settings,
+    judged_flows: &FastSet<Arc<str>>,
+    traffic: &Traffic,
+) -> Evaluation {
+    let policies = view.cluster.policies();
+    let links = view.host.links().map(|(at, links)| Links::new(links, at.wall));
+    // In an order of their own: the ledger's texts must not depend on that of a hash map.
+    let pods: BTreeMap<&str, &Pod> = view
+        .cluster
+        .pods()
+        .present()
+        .filter(|pod| pod.is_certain())
+        .filter_map(|pod| Some((pod.facts.uid.as_deref()?, pod)))
+        .collect();
+    let mut judgements = Vec::new();
+    let mut enforced = FastMap::default();
+    for pod in pods.values() {
+        let facts = &*pod.facts;
+        let uid = cgroup_uid(pod);
+        let context = PodContext {
+            account: account(view, facts),
+            policies: policies.as_deref(),
+            node: view.cluster.node().map(|node| &**node),
+            links: links.as_ref(),
+            events: view.cluster.events(facts.uid.as_deref().unwrap_or_default()),
+            judged_flows: judged_flows.contains(&uid),
+            ..PodContext::new(facts)
+        };
+        judgements.extend(papers::judge_pod(&context, settings));
+        let seen = view.host.pod(&uid).map(|(_, seen)| seen);
+        let verdict = traffic.judge(&uid, facts, seen);
+        judgements.push(Judgement { code: Code::TrafficUnaccounted, subject: pod_subject(facts), verdict });
+        if enforcement(facts, links.as_ref()) == Enforcement::Enforced {
+            enforced.insert(uid, mode(facts, links.as_ref(), &settings.veth_prefix).ok());
+        }
+    }
+    let of_node: Vec<_> = pods.values().map(|pod| (&*pod.facts, account(view, &pod.facts))).collect();
+    for policy in policies.iter().flatten() {
+        judgements.extend(papers::judge_policy(policy, Selected::Pods(&of_node), settings));
+    }
+    Evaluation { judgements, enforced }
+}
+
+/// A pod's service account, as far as it is known.
+pub(super) fn account<'a>(view: View<'a>, pod: &crate::facts::PodFacts) -> Account<'a> {
+    match view.cluster.account(&pod.namespace, &pod.service_account) {
+        Some(Found::Present(account)) => Account::Known(account),
+        Some(Found::Absent) => Account::Gone,
+        None => Account::Unknown,
+    }
+}
+
+/// The uid that a pod's cgroups tell.
+fn cgroup_uid(pod: &Pod) -> Arc<str> {
+    pod.facts.config_hash.clone().or_else(|| pod.facts.uid.clone()).unwrap_or_default()
+}
