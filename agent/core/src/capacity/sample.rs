@@ -94,48 +94,70 @@ pub enum CounterName {
     Ec2CallsFailed,
     /// EBS volume or instance limits exceeded, microseconds.
     EbsExceededMicros,
+    /// Time in which some task waited for memory, microseconds (`/proc/pressure/memory`, `some`).
+    MemoryStallMicros,
+    /// Time in which all tasks waited for memory, microseconds (`/proc/pressure/memory`, `full`).
+    MemoryFullStallMicros,
 }
 
-/// Whoever looks at the node: a closed list, one source each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Collector {
+macro_rules! collectors {
+    ($($(#[$doc:meta])* $variant:ident, $name:literal;)*) => {
+        /// Whoever looks at the node: a closed list, one source each.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum Collector {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Collector {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// Name in rows and labels.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+        }
+    };
+}
+
+collectors! {
     /// ipamd's checkpoint file.
-    IpamCheckpoint,
+    IpamCheckpoint, "ipam_checkpoint";
     /// ipamd's metrics.
-    IpamMetrics,
+    IpamMetrics, "ipam_metrics";
     /// ipamd's introspection.
-    IpamIntrospection,
+    IpamIntrospection, "ipam_introspection";
     /// Interfaces, by rtnetlink.
-    Links,
+    Links, "links";
     /// ENA counters, by ethtool.
-    Ena,
+    Ena, "ena";
     /// Threads and processes.
-    Threads,
+    Threads, "threads";
     /// Open files.
-    OpenFiles,
+    OpenFiles, "open_files";
     /// Connection tracking.
-    Conntrack,
+    Conntrack, "conntrack";
     /// Ephemeral ports and listen drops.
-    Ports,
+    Ports, "ports";
     /// inotify (slow, off unless asked for).
-    Inotify,
+    Inotify, "inotify";
     /// Neighbour tables.
-    Neighbours,
+    Neighbours, "neighbours";
     /// File systems.
-    Disks,
+    Disks, "disks";
     /// Memory and pressure.
-    Memory,
+    Memory, "memory";
     /// EBS volumes.
-    Ebs,
+    Ebs, "ebs";
     /// EBS counters of the CSI node's metrics (off unless asked for).
-    EbsMetrics,
+    EbsMetrics, "ebs_metrics";
     /// The kubelet's configuration.
-    Kubelet,
+    Kubelet, "kubelet";
     /// Network namespaces of pods: packet sockets, veths.
-    PodNetworks,
+    PodNetworks, "pod_networks";
     /// The instance's type.
-    InstanceType,
+    InstanceType, "instance_type";
     /// Pods that wait for an address (from the API), requests against allocatable.
-    Cluster,
+    Cluster, "cluster";
 }

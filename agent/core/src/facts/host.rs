@@ -42,8 +42,10 @@ pub enum HostFact {
     Collector {
         /// Which.
         collector: Collector,
-        /// Why not; names the file or the peer.
+        /// Why not; names the file or the peer. What it told before the error still holds.
         error: Option<String>,
+        /// The node has no such thing and had none since the agent's start: not a failure.
+        absent: bool,
         /// How long it took, nanoseconds.
         duration_ns: u64,
     },
