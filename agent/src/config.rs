@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 mod check;
+mod collect;
 mod keys;
 mod layers;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use collect::{Collect, Endpoint};
 pub(crate) use keys::{SOCKET_DEFAULT, markdown};
 pub(crate) use layers::Sources;
 
@@ -35,6 +37,8 @@ pub(crate) struct Config {
     pub(crate) processes: Processes,
     /// See [`Kernel`].
     pub(crate) kernel: Kernel,
+    /// See [`Collect`].
+    pub(crate) collect: Collect,
 }
 
 /// The HTTP server and what it serves.
@@ -57,6 +61,10 @@ pub(crate) struct Roots {
     pub(crate) sys: PathBuf,
     /// The cgroup2 mount; empty: found in the mount table.
     pub(crate) cgroup: PathBuf,
+    /// The host's `/etc`.
+    pub(crate) etc: PathBuf,
+    /// The host's `/run`.
+    pub(crate) run: PathBuf,
 }
 
 /// What is kept of processes.
@@ -137,6 +145,7 @@ impl Default for Config {
             roots: Roots::default(),
             processes: Processes::default(),
             kernel: Kernel::default(),
+            collect: Collect::default(),
         }
     }
 }
@@ -174,7 +183,13 @@ impl Default for Metrics {
 
 impl Default for Roots {
     fn default() -> Self {
-        Self { proc: PathBuf::from("/proc"), sys: PathBuf::from("/sys"), cgroup: PathBuf::new() }
+        Self {
+            proc: PathBuf::from("/proc"),
+            sys: PathBuf::from("/sys"),
+            cgroup: PathBuf::new(),
+            etc: PathBuf::from("/etc"),
+            run: PathBuf::from("/run"),
+        }
     }
 }
 

@@ -12,6 +12,7 @@ pub(crate) use self::cgroups::{cgroup2_mount, cgroups};
 pub(crate) use self::processes::{exe_of, processes};
 
 mod cgroups;
+pub(crate) mod collect;
 mod processes;
 
 #[cfg(test)]

@@ -18,9 +18,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::api::protocol::{Probe, Question, Status};
+use crate::api::protocol::{Collector, Probe, Question, Status};
 use crate::api::{feed::Feed, listen, serve};
-use crate::config::{Config, Listen};
+use crate::config::{Config, Listen, Roots};
 use crate::export::{self, Exporter, Style};
 use crate::http;
 use crate::kernel;
@@ -32,6 +32,7 @@ use crate::telemetry;
 pub(crate) use crate::kernel::{Check, CheckState, preflight};
 
 mod baseline;
+mod collect;
 mod pump;
 mod served;
 #[cfg(test)]
@@ -131,6 +132,7 @@ pub(crate) async fn run(config: Config, options: Options) -> Result<(), Error> {
         pid: std::process::id(),
         probes: probes.probes().iter().map(probe_status).collect(),
         books: Vec::new(),
+        collectors: Vec::new(),
     };
     let mut pump = Pump::new(
         EngineConfig { fold_ns: u64::from(config.fold_seconds) * 1_000_000_000, ..EngineConfig::default() },
@@ -142,6 +144,9 @@ pub(crate) async fn run(config: Config, options: Options) -> Result<(), Error> {
     memory::give_back();
 
     let (tell, facts) = mpsc::channel(FACT_BATCHES);
+    let pace = collect::Pace { cadence_percent: config.collect.cadence_percent, patience: collect::PATIENCE };
+    let looks = node::collect::sources(&look_settings(&config, cgroup_root));
+    let looks = tokio::spawn(collect::run(looks, pace, tell.clone()));
     let (ask, questions) = mpsc::channel(QUESTIONS);
     let clients = serve::Sources { feed: feed.clone(), questions: ask, node: node_name, now: || node::clock().1 };
     let clients = tokio::spawn(async move {
@@ -156,6 +161,7 @@ pub(crate) async fn run(config: Config, options: Options) -> Result<(), Error> {
 
     let result = run_and_stop(pump, &probes, inputs, facts, questions, options.stop).await;
     drop(tell);
+    end(looks, Duration::ZERO).await;
     feed.close();
     end(clients, CLIENTS_WAIT).await;
     if let Some(web) = web {
@@ -206,6 +212,12 @@ fn kernel_options(config: &Config, cgroup_root: &std::path::Path) -> kernel::Opt
     }
 }
 
+fn look_settings(config: &Config, cgroup_root: std::path::PathBuf) -> node::collect::Settings {
+    let Roots { proc, sys, cgroup: _, etc, run } = config.roots.clone();
+    let roots = node::collect::Roots { proc, sys, cgroup: cgroup_root, etc, run };
+    node::collect::Settings { roots, collect: config.collect.clone() }
+}
+
 fn surroundings(config: &Config) -> Surroundings {
     let proc_root = config.roots.proc.clone();
     Surroundings {
@@ -249,6 +261,8 @@ pub(crate) struct Examination {
     pub(crate) checks: Vec<Check>,
     /// The probes, loaded for a moment; `None` when the machine lacks what they need.
     pub(crate) probes: Option<Result<Vec<Probe>, kernel::Error>>,
+    /// The sources of the node's ceilings, each looked at once.
+    pub(crate) collectors: Vec<Collector>,
 }
 
 /// Looks at the machine, and loads the probes for a moment when it has what they need.
@@ -256,10 +270,12 @@ pub(crate) fn examine(config: &Config) -> Examination {
     let checks = preflight();
     let missing = checks.iter().any(|check| matches!(check.state, CheckState::Missing { .. }));
     let root = config.cgroup_root().map(ToOwned::to_owned).or_else(|| node::cgroup2_mount(&config.roots.proc));
+    let collectors = root.clone().map(|root| collect::once(node::collect::sources(&look_settings(config, root))));
     let probes = root.filter(|_| !missing).map(|root| {
         let (sender, _inputs) = mpsc::channel(INPUT_BATCHES);
         let handle = kernel::start(&kernel_options(config, &root), sender)?;
         Ok(handle.probes().iter().map(probe_status).collect())
     });
-    Examination { checks, probes }
+    let collectors = collectors.unwrap_or_default().iter().filter_map(pump::standing).collect();
+    Examination { checks, probes, collectors }
 }

@@ -98,6 +98,9 @@ pub(crate) struct Status {
     pub(crate) probes: Vec<Probe>,
     /// Every record's fate.
     pub(crate) books: Vec<Book>,
+    /// Every source of the node's ceilings that was looked at.
+    #[serde(default)]
+    pub(crate) collectors: Vec<Collector>,
 }
 
 /// A probe.
@@ -111,6 +114,31 @@ pub(crate) struct Probe {
     pub(crate) required: bool,
     /// Why it is not attached; `None` when it is.
     pub(crate) refused: Option<String>,
+}
+
+/// A source of the node's ceilings.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) struct Collector {
+    /// Its name.
+    pub(crate) name: String,
+    /// What it said last.
+    pub(crate) state: CollectorState,
+    /// Why not; empty when it works.
+    pub(crate) why: String,
+    /// How long the last look took, microseconds.
+    pub(crate) duration_us: u64,
+}
+
+/// How a source stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum CollectorState {
+    /// It works.
+    Ok,
+    /// The node has no such thing.
+    Absent,
+    /// It does not, or in part only.
+    Failed,
 }
 
 /// What became of the records of one kind.

@@ -113,6 +113,7 @@ impl Drop for Agent {
 
 fn some_status() -> Status {
     Status {
+        collectors: Vec::new(),
         node: "node-1".to_owned(),
         pid: 1,
         probes: vec![Probe { name: "tcp".to_owned(), gives: "connections".to_owned(), required: true, refused: None }],

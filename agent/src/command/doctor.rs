@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{Exit, Shape, Socket, chain, print};
 use crate::api::client;
-use crate::api::protocol::{Book, Probe, Status};
+use crate::api::protocol::{Book, Collector, CollectorState, Probe, Status};
 use crate::lines::{SCHEMA, clean_into, json};
 use crate::tasks::{self, CheckState};
 
@@ -45,6 +45,7 @@ struct Report {
     no_agent: Option<String>,
     checks: Vec<Finding>,
     probes: Vec<Finding>,
+    collectors: Vec<Finding>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -114,7 +115,8 @@ impl Report {
     fn of_agent(status: Status, checks: Vec<tasks::Check>) -> Self {
         let checks: Vec<_> = checks.into_iter().map(check).collect();
         let probes: Vec<_> = status.probes.into_iter().map(probe).collect();
-        let verdict = worst(checks.iter().chain(&probes)).min(Verdict::Degraded);
+        let collectors: Vec<_> = status.collectors.into_iter().map(collector).collect();
+        let verdict = worst(checks.iter().chain(&probes).chain(&collectors)).min(Verdict::Degraded);
         Self {
             schema: SCHEMA,
             kind: "doctor",
@@ -124,6 +126,7 @@ impl Report {
             no_agent: None,
             checks,
             probes,
+            collectors,
         }
     }
 
@@ -140,7 +143,8 @@ impl Report {
                 cure: None,
             }),
         }
-        let verdict = worst(checks.iter().chain(&probes));
+        let collectors: Vec<_> = examination.collectors.into_iter().map(collector).collect();
+        let verdict = worst(checks.iter().chain(&probes).chain(&collectors));
         Self {
             schema: SCHEMA,
             kind: "doctor",
@@ -150,6 +154,7 @@ impl Report {
             no_agent: Some(chain(no_agent)),
             checks,
             probes,
+            collectors,
         }
     }
 
@@ -160,16 +165,16 @@ impl Report {
             (None, Some(why)) => line(&mut out, format_args!("no agent asked: {why}")),
             (None, None) => {}
         }
-        for finding in self.checks.iter().chain(&self.probes) {
+        for finding in self.checks.iter().chain(&self.probes).chain(&self.collectors) {
             let Finding { name, state, text, cure } = finding;
             let state = match state {
                 Verdict::Ok => "ok",
                 Verdict::Degraded => "degraded",
                 Verdict::Missing => "missing",
             };
-            line(&mut out, format_args!("{state:<9} {name:<18} {text}"));
+            line(&mut out, format_args!("{state:<9} {name:<23} {text}"));
             if let Some(cure) = cure {
-                line(&mut out, format_args!("{:<28} what to do: {cure}", ""));
+                line(&mut out, format_args!("{:<33} what to do: {cure}", ""));
             }
         }
         let verdict = match self.verdict {
@@ -205,6 +210,18 @@ fn probe(probe: Probe) -> Finding {
             Finding { name, state, text: format!("refused, so there is no {gives}: {why}"), cure: None }
         }
     }
+}
+
+/// A source that the node does not have is as it should be; one that fails degrades.
+fn collector(collector: Collector) -> Finding {
+    let Collector { name, state, why, duration_us } = collector;
+    let name = format!("look {name}");
+    let (state, text) = match state {
+        CollectorState::Ok => (Verdict::Ok, format!("takes {}.{:03} ms", duration_us / 1_000, duration_us % 1_000)),
+        CollectorState::Absent => (Verdict::Ok, format!("not on this node: {why}")),
+        CollectorState::Failed => (Verdict::Degraded, format!("failed, wholly or in part: {why}")),
+    };
+    Finding { name, state, text, cure: None }
 }
 
 /// A table of kinds and fates.

@@ -15,11 +15,13 @@ const FOLD_SECONDS: RangeInclusive<u32> = 1..=300;
 const SERIES: RangeInclusive<u32> = 100..=100_000;
 /// One page to 64 MiB; the kernel takes powers of two only.
 const RING_BYTES: RangeInclusive<u32> = 4_096..=67_108_864;
+const CADENCE_PERCENT: RangeInclusive<u32> = 5..=1_000;
 const SOCKETS: RangeInclusive<u32> = 16..=1_048_576;
 
 /// The first key whose value cannot be used.
 pub(super) fn check(config: &Config, origins: &Origins) -> Result<(), Error> {
-    let Config { node_name, standalone: _, socket, fold_seconds, metrics, roots, processes: _, kernel } = config;
+    let Config { node_name, standalone: _, socket, fold_seconds, metrics, roots, processes: _, kernel, collect } =
+        config;
     let ring = |bytes: u32| bytes.is_power_of_two() && RING_BYTES.contains(&bytes);
     let loopback = match metrics.listen {
         Listen::Off => true,
@@ -34,10 +36,16 @@ pub(super) fn check(config: &Config, origins: &Origins) -> Result<(), Error> {
         ("roots.proc", absolute(&roots.proc)),
         ("roots.sys", absolute(&roots.sys)),
         ("roots.cgroup", roots.cgroup.as_os_str().is_empty() || absolute(&roots.cgroup)),
+        ("roots.etc", absolute(&roots.etc)),
+        ("roots.run", absolute(&roots.run)),
         ("kernel.metadata_ring_bytes", ring(kernel.metadata_ring_bytes)),
         ("kernel.lifecycle_ring_bytes", ring(kernel.lifecycle_ring_bytes)),
         ("kernel.bulk_ring_bytes", ring(kernel.bulk_ring_bytes)),
         ("kernel.max_sockets", SOCKETS.contains(&kernel.max_sockets)),
+        ("collect.cadence_percent", CADENCE_PERCENT.contains(&collect.cadence_percent)),
+        ("collect.ipamd_metrics", collect.ipamd_metrics.is_local()),
+        ("collect.ipamd_introspection", collect.ipamd_introspection.is_local()),
+        ("collect.ebs_metrics", collect.ebs_metrics.is_local()),
     ];
     match found.into_iter().find(|(_, good)| !good) {
         None => Ok(()),

@@ -1,13 +1,15 @@
 //! Owns the Engine: takes inputs in, hands outputs out, keeps time. Waits for nothing but its next input.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use agent_core::books::Fate;
+use agent_core::capacity;
 use agent_core::engine::{Engine, EngineConfig};
+use agent_core::facts::HostFact;
 use agent_core::input::Input;
 use agent_core::output::Output;
 use agent_core::time::{BootNs, WallNs};
@@ -17,7 +19,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::served::Heartbeat;
 use crate::api::feed::Feed;
-use crate::api::protocol::{Book, Question, Status, Verb};
+use crate::api::protocol::{Book, Collector, CollectorState, Question, Status, Verb};
 use crate::export::{self, Exporter};
 use crate::lines;
 use crate::telemetry::Telemetry;
@@ -41,6 +43,8 @@ pub(super) struct Pump {
     ticks: u32,
     exe_reads: u32,
     now: BootNs,
+    /// What each source of the node's ceilings said last: one entry each, of a closed list.
+    collectors: BTreeMap<capacity::Collector, Collector>,
 }
 
 /// Where outputs and counts go.
@@ -83,6 +87,7 @@ impl Pump {
             ticks: 0,
             exe_reads: 0,
             now: BootNs(0),
+            collectors: BTreeMap::new(),
         }
     }
 
@@ -192,6 +197,12 @@ impl Pump {
                     self.outlets.telemetry.kernel_totals(totals);
                     None
                 }
+                Input::Host(fact) => {
+                    if let HostFact::Collector { collector, .. } = &**fact {
+                        self.collectors.extend(standing(fact).map(|standing| (*collector, standing)));
+                    }
+                    None
+                }
                 _ => None,
             };
             self.engine.handle(input, &mut self.outputs);
@@ -257,7 +268,8 @@ impl Pump {
             pending: line.pending,
             fates: Fate::ALL.iter().map(|fate| (fate.label().to_owned(), line.fate(*fate))).collect(),
         });
-        Status { books: books.collect(), ..self.outlets.status.clone() }
+        let collectors = self.collectors.values().cloned().collect();
+        Status { books: books.collect(), collectors, ..self.outlets.status.clone() }
     }
 }
 
@@ -267,4 +279,20 @@ async fn gone(exporter: &mut Option<Exporter>) -> Result<(), export::Error> {
         Some(exporter) => exporter.gone().await,
         None => std::future::pending().await,
     }
+}
+
+/// How a source stands, when that is what a fact says.
+pub(super) fn standing(fact: &HostFact) -> Option<Collector> {
+    let HostFact::Collector { collector, error, absent, duration_ns } = fact else { return None };
+    let state = match (error, absent) {
+        (None, _) => CollectorState::Ok,
+        (Some(_), true) => CollectorState::Absent,
+        (Some(_), false) => CollectorState::Failed,
+    };
+    Some(Collector {
+        name: collector.name().to_owned(),
+        state,
+        why: error.clone().unwrap_or_default(),
+        duration_us: duration_ns / 1_000,
+    })
 }

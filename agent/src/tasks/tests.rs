@@ -61,7 +61,7 @@ fn bench() -> Bench {
         feed: feed.clone(),
         exporter: Some(exporter),
         heartbeat: heartbeat.clone(),
-        status: Status { node: "n".to_owned(), pid: 1, probes: Vec::new(), books: Vec::new() },
+        status: Status { node: "n".to_owned(), pid: 1, probes: Vec::new(), books: Vec::new(), collectors: Vec::new() },
     };
     let surroundings = Surroundings {
         clock: || (BootNs(5_000_000_000), WallNs(1_700_000_000_000_000_000)),
