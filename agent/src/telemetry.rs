@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use agent_core::facts::HostFact;
 use agent_core::input::KernelTotals;
 use agent_core::output::{FlowRow, Identity, MetadataRow, Output};
 use agent_core::time::BootNs;
@@ -16,6 +17,7 @@ use prometheus_client::registry::Registry;
 
 mod catalogue;
 mod labels;
+mod node;
 mod rtt;
 mod series;
 #[cfg(test)]
@@ -26,6 +28,7 @@ use labels::{
     BuildLabels, BytesDirection, BytesLabels, ConnectionLabels, MetadataLabels, ProbeLabels, RecordLabels,
     RetransmitLabels, SuppressedLabels, Untracked, UntrackedLabels, Workload,
 };
+use node::Node;
 use rtt::RttHistograms;
 use series::{Budget, WorkloadCounters};
 
@@ -44,6 +47,7 @@ pub(crate) struct Telemetry {
     probes: Family<ProbeLabels, Gauge>,
     untracked: Family<UntrackedLabels, Counter>,
     suppressed: Family<SuppressedLabels, Counter>,
+    node: Node,
 }
 
 /// What a scrape reads.
@@ -83,6 +87,7 @@ impl Telemetry {
             probes: Family::default(),
             untracked: Family::default(),
             suppressed: Family::default(),
+            node: Node::register(registry, max_series as usize),
         };
         catalogue::CONNECTIONS.register(registry, telemetry.connections.clone());
         catalogue::CONNECTION_BYTES.register(registry, telemetry.bytes.clone());
@@ -114,7 +119,8 @@ impl Telemetry {
         match output {
             Output::Flow(row) => self.flow(row, now),
             Output::Metadata(row) => self.metadata(row, now),
-            Output::Process(_) | Output::Gap(_) | Output::Finding(_) | Output::Capacity(_) => {}
+            Output::Capacity(row) => self.node.capacity(row),
+            Output::Process(_) | Output::Gap(_) | Output::Finding(_) => {}
         }
     }
 
@@ -163,6 +169,15 @@ impl Telemetry {
         }
     }
 
+    /// Takes over what a look at the node told.
+    pub(crate) fn host(&self, fact: &HostFact, now: BootNs) {
+        let refused = self.node.host(fact, now);
+        if refused > 0 {
+            let metric = catalogue::POD_THREADS.sample;
+            self.suppressed.get_or_create(&SuppressedLabels { metric }).inc_by(refused);
+        }
+    }
+
     /// Takes over the kernel's counts of what it could not follow.
     pub(crate) fn kernel_totals(&self, totals: &KernelTotals) {
         for what in Untracked::ALL {
@@ -189,7 +204,9 @@ impl Telemetry {
 
     /// Keeps the series of workloads that live on this node, silent or not.
     pub(crate) fn keep(&self, living: impl Iterator<Item = Identity>, now: BootNs) {
-        let living = living.map(|identity| Workload::of(&identity)).collect();
+        let living: Vec<Identity> = living.collect();
+        self.node.names(living.iter());
+        let living = living.iter().map(Workload::of).collect();
         self.connections.keep(&living, now);
         self.bytes.keep(&living, now);
         self.retransmits.keep(&living, now);
@@ -202,6 +219,7 @@ impl Telemetry {
         self.bytes.expire(now, &self.budget);
         self.retransmits.expire(now, &self.budget);
         self.metadata.expire(now, &self.budget);
+        self.node.expire(now);
     }
 }
 

@@ -198,6 +198,7 @@ impl Pump {
                     None
                 }
                 Input::Host(fact) => {
+                    self.outlets.telemetry.host(fact, self.now);
                     if let HostFact::Collector { collector, .. } = &**fact {
                         self.collectors.extend(standing(fact).map(|standing| (*collector, standing)));
                     }

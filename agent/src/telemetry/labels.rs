@@ -10,6 +10,12 @@ use agent_core::input::{Category, ImdsVersion, MetadataOutcome};
 use agent_core::output::{Identity, PeerClass};
 use prometheus_client::encoding::{EncodeLabel as _, EncodeLabelSet, LabelSetEncoder};
 
+mod node;
+
+#[cfg(test)]
+pub(super) use node::unit;
+pub(super) use node::{CollectorLabels, EnaLabels, EventLabels, PodLabels, ResourceLabels, TrafficLabels};
+
 /// Workload of the series that take what finds no room.
 const OTHER: &str = "other";
 /// Workload of what could not be attributed.

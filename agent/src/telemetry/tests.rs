@@ -11,6 +11,8 @@ use agent_core::output::{
 use agent_core::time::{BootNs, WallNs};
 use agent_ebpf::shared::{FATES, KINDS};
 
+mod node;
+
 use super::series::IDLE_NS;
 use super::{Exposition, catalogue, labels, new};
 
@@ -327,6 +329,7 @@ fn a_scrape_keeps_the_rules_and_the_catalogue() {
     telemetry.observe(&Output::Metadata(Box::new(metadata())), BootNs(1));
     telemetry.records("tcp_end", "stored", 1);
     telemetry.probe("tcp", true);
+    node::told(&telemetry);
     let text = exposition.render().expect("renders");
     assert!(text.ends_with("\n# EOF\n"));
     assert_eq!(text.matches("# EOF").count(), 1);
@@ -351,7 +354,8 @@ fn a_scrape_keeps_the_rules_and_the_catalogue() {
             }
             _ => {
                 assert!(!line.starts_with('#'), "{line}");
-                let (name, rest) = line.split_once('{').expect("labels");
+                let (series, _) = line.rsplit_once(' ').expect("a value");
+                let (name, rest) = series.split_once('{').unwrap_or((series, ""));
                 let keys = rest.split("=\"").map(|part| part.rsplit(['{', ',']).next().unwrap_or(part).to_owned());
                 let mut keys: Vec<String> = keys.collect();
                 keys.pop();
