@@ -23,6 +23,7 @@ pub mod papers;
 pub mod peer;
 pub mod process;
 pub mod redact;
+pub mod sg;
 pub mod time;
 
 #[cfg(test)]
