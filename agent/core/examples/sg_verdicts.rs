@@ -114,8 +114,11 @@ fn v6(numbers: &mut Numbers) -> Ipv6Addr {
 }
 
 fn port(numbers: &mut Numbers) -> u16 {
-    const PORTS: [u16; 8] = [53, 80, 443, 3306, 5432, 6379, 8080, 9090];
-    PORTS.get(numbers.below(8) as usize).copied().unwrap_or_default()
+    const PORTS: [u16; 24] = [
+        22, 53, 80, 123, 389, 443, 1433, 2049, 2379, 3000, 3306, 4317, 5432, 5671, 6379, 7946, 8080, 8443, 9090, 9092,
+        9200, 10_250, 27_017, 50_051,
+    ];
+    PORTS.get(numbers.below(24) as usize).copied().unwrap_or_default()
 }
 
 fn service(numbers: &mut Numbers) -> Service {

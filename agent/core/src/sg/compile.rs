@@ -56,14 +56,13 @@ enum Class {
     Other,
 }
 
-/// The rules of one class. What they cover stands apart from whom, so that a question runs through few bytes and
-/// touches only the rules that cover it.
+/// The rules of one class. Most name a single number, so that a search finds those that matter.
 #[derive(Default)]
 struct Shelf {
-    /// First and last number, as [`key`] makes them.
-    spans: Vec<(u16, u16)>,
-    /// As many, in the same order.
-    entries: Vec<Entry>,
+    /// Rules for one number, as [`key`] makes them. In the order of numbers, once all are there.
+    points: Vec<(u16, Entry)>,
+    /// Rules for several numbers: first and last.
+    spans: Vec<(u16, u16, Entry)>,
 }
 
 /// One rule and whom it means.
@@ -123,6 +122,8 @@ impl Compiled {
                 };
                 sieve.add(rule.service, number, peer);
             }
+            sieves.egress.sort();
+            sieves.ingress.sort();
             let number = compiled.number(&group.id);
             if let Some(place) = compiled.groups.get_mut(number as usize) {
                 *place = Some(sieves);
@@ -200,19 +201,39 @@ impl Sieve {
     fn add(&mut self, service: Service, rule: u32, peer: Whom) {
         let (class, first, last) = span(service);
         self.rules.push(rule);
-        if let Some(shelf) = self.shelves.get_mut(class as usize) {
-            shelf.spans.push((first, last));
-            shelf.entries.push(Entry { rule, peer });
+        let Some(shelf) = self.shelves.get_mut(class as usize) else { return };
+        let entry = Entry { rule, peer };
+        if first == last {
+            shelf.points.push((first, entry));
+        } else {
+            shelf.spans.push((first, last, entry));
         }
     }
 
-    /// The rules that cover this traffic, whoever the peer is.
-    pub(super) fn covering(&self, traffic: Traffic) -> impl Iterator<Item = &Entry> {
+    /// To be called when all rules are there. Rules of one number stay in the order of the source.
+    fn sort(&mut self) {
+        for shelf in &mut self.shelves {
+            shelf.points.sort_by_key(|(point, _)| *point);
+        }
+    }
+
+    /// Shows each rule that covers this traffic, whoever the peer is.
+    pub(super) fn covering<'a>(&'a self, traffic: Traffic, mut visit: impl FnMut(&'a Entry)) {
         let (class, key) = key(traffic);
-        let shelf = |class: Class| self.shelves.get(class as usize).into_iter();
-        let covering = move |((first, last), entry): (&(u16, u16), _)| (*first <= key && key <= *last).then_some(entry);
-        let of_class = shelf(class).flat_map(|shelf| shelf.spans.iter().zip(&shelf.entries)).filter_map(covering);
-        of_class.chain(shelf(Class::All).flat_map(|shelf| &shelf.entries))
+        if let Some(shelf) = self.shelves.get(class as usize) {
+            let from = shelf.points.partition_point(|(point, _)| *point < key);
+            for (_, entry) in shelf.points.iter().skip(from).take_while(|(point, _)| *point == key) {
+                visit(entry);
+            }
+            for (_, _, entry) in shelf.spans.iter().filter(|(first, last, _)| *first <= key && key <= *last) {
+                visit(entry);
+            }
+        }
+        if let Some(shelf) = self.shelves.get(Class::All as usize) {
+            for (_, _, entry) in &shelf.spans {
+                visit(entry);
+            }
+        }
     }
 }
 

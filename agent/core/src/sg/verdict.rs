@@ -61,12 +61,18 @@ pub enum Overall {
     CannotTell,
 }
 
+/// A group of an interface.
+struct Member<'a> {
+    id: &'a GroupId,
+    number: Option<u32>,
+}
+
 /// The other end of a flow, seen from one side.
-struct Other {
+struct Other<'a> {
     family: Family,
     address: Option<IpAddr>,
-    /// Numbers of its groups, as far as any rule names them; `None`: not known.
-    groups: Option<Vec<u32>>,
+    /// Its groups; `None`: not known.
+    groups: Option<&'a [Member<'a>]>,
     /// Its address, where it looks public.
     public: Option<IpAddr>,
 }
@@ -89,38 +95,55 @@ impl Compiled {
     /// being no interface in a VPC. Either way that end is not judged, but only the second says that no rule which names
     /// a group means it.
     pub fn verdict(&self, flow: &Flow, source: Option<&[GroupId]>, destination: Option<&[GroupId]>) -> Verdict {
+        let (source, destination) = (self.members(source), self.members(destination));
         Verdict {
-            egress: self.judge(flow, Side::Egress, source, destination),
-            ingress: self.judge(flow, Side::Ingress, destination, source),
+            egress: self.judge_members(flow, Side::Egress, source.as_deref(), destination.as_deref()),
+            ingress: self.judge_members(flow, Side::Ingress, destination.as_deref(), source.as_deref()),
         }
     }
 
     /// What the groups at one end say; `own` is that end's, `others` the other's.
     pub fn judge(&self, flow: &Flow, side: Side, own: Option<&[GroupId]>, others: Option<&[GroupId]>) -> SideVerdict {
+        self.judge_members(flow, side, self.members(own).as_deref(), self.members(others).as_deref())
+    }
+
+    /// Groups with their numbers, each once; no number: neither defined nor named by any rule.
+    fn members<'a>(&self, ids: Option<&'a [GroupId]>) -> Option<Vec<Member<'a>>> {
+        let mut members: Vec<Member<'a>> = Vec::with_capacity(ids?.len());
+        for id in ids? {
+            if members.iter().all(|member| member.id != id) {
+                members.push(Member { id, number: self.numbers.get(id).copied() });
+            }
+        }
+        Some(members)
+    }
+
+    fn judge_members(
+        &self,
+        flow: &Flow,
+        side: Side,
+        own: Option<&[Member<'_>]>,
+        others: Option<&[Member<'_>]>,
+    ) -> SideVerdict {
         let Some(own) = own.filter(|own| !own.is_empty()) else { return SideVerdict::NotJudged };
         if let Some(service) = Unfiltered::of(flow, &self.vpc) {
             return SideVerdict::Unfiltered(service);
         }
         let other = self.other(flow, side, others);
         let (mut allowing, mut doubts) = (Vec::new(), Vec::new());
-        for (at, id) in own.iter().enumerate() {
-            if own.iter().take(at).any(|before| before == id) {
-                continue;
-            }
-            let Some(sieves) = self.sieves(id) else {
-                doubts.push(Doubt::UnknownGroup(id.clone()));
+        for Member { id, number } in own {
+            let Some(sieves) = number.and_then(|number| self.groups.get(number as usize)?.as_ref()) else {
+                doubts.push(Doubt::UnknownGroup((*id).clone()));
                 continue;
             };
-            for entry in sieves.side(side).covering(flow.traffic) {
-                match self.matches(entry, &other) {
-                    Match::Yes => allowing.extend(self.rule(entry.rule).cloned()),
-                    // Doubts count only as long as nothing allows.
-                    Match::Perhaps(why) if allowing.is_empty() => {
-                        doubts.extend(self.rule(entry.rule).and_then(|rule| why.doubt(rule)));
-                    }
-                    Match::Perhaps(_) | Match::No => {}
+            sieves.side(side).covering(flow.traffic, |entry| match self.matches(entry, &other) {
+                Match::Yes => allowing.extend(self.rule(entry.rule).cloned()),
+                // Doubts count only as long as nothing allows.
+                Match::Perhaps(why) if allowing.is_empty() => {
+                    doubts.extend(self.rule(entry.rule).and_then(|rule| why.doubt(rule)));
                 }
-            }
+                Match::Perhaps(_) | Match::No => {}
+            });
         }
         if !allowing.is_empty() {
             return SideVerdict::Allowed(allowing);
@@ -129,14 +152,9 @@ impl Compiled {
         if doubts.is_empty() { SideVerdict::NoRule } else { SideVerdict::CannotTell(doubts) }
     }
 
-    fn other(&self, flow: &Flow, side: Side, groups: Option<&[GroupId]>) -> Other {
+    fn other<'a>(&self, flow: &Flow, side: Side, groups: Option<&'a [Member<'a>]>) -> Other<'a> {
         let address = flow.peer(side);
-        Other {
-            family: flow.family(),
-            address,
-            groups: groups.map(|ids| ids.iter().filter_map(|id| self.numbers.get(id).copied()).collect()),
-            public: address.filter(|ip| self.looks_public(*ip)),
-        }
+        Other { family: flow.family(), address, groups, public: address.filter(|ip| self.looks_public(*ip)) }
     }
 
     /// Whether an address may be another than the private one of an interface. IPv6 addresses of interfaces are the
@@ -148,7 +166,7 @@ impl Compiled {
         }
     }
 
-    fn matches(&self, entry: &Entry, other: &Other) -> Match {
+    fn matches(&self, entry: &Entry, other: &Other<'_>) -> Match {
         match entry.peer {
             Whom::V4 { network, mask } => match (other.family, other.address) {
                 (Family::V4, Some(IpAddr::V4(ip))) => Match::when(ip.to_bits() & mask == network),
@@ -171,9 +189,9 @@ impl Compiled {
                     (false, _) => Match::No,
                 },
             },
-            Whom::Group(number) => match (&other.groups, other.public) {
+            Whom::Group(number) => match (other.groups, other.public) {
                 (None, _) => Match::Perhaps(Why::Groups),
-                (Some(groups), _) if !groups.contains(&number) => Match::No,
+                (Some(groups), _) if groups.iter().all(|member| member.number != Some(number)) => Match::No,
                 (Some(_), Some(ip)) => Match::Perhaps(Why::Public(ip)),
                 (Some(_), None) => Match::Yes,
             },
