@@ -1,7 +1,7 @@
 //! Control groups that look like a container of a pod, made by hand below the cgroup2 mount.
 //!
-//! The pod's UID carries the id of the process that made it, so that what a killed test left behind is told apart from
-//! what a running test needs, and removed.
+//! The container's id carries the id of the process that made it, so that what a killed test left behind is told apart
+//! from what a running test needs, and removed.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -15,8 +15,10 @@ use anyhow::{Context, Result};
 use crate::actor::Actor;
 use crate::netns::Namespace;
 
-/// First group of the UIDs of test pods.
+/// First group of the UIDs that tests give their pods.
 const MARK: &str = "5ec15400";
+/// Begin of the ids of their containers.
+const CONTAINER_MARK: &str = "5ec154005ec15400";
 /// Below the cgroup2 root, as the kubelet's systemd driver has it.
 const SLICE: &str = "kubepods.slice/kubepods-burstable.slice";
 /// For the exit of killed processes; it takes milliseconds.
@@ -39,11 +41,19 @@ pub struct Pod {
 impl Pod {
     /// A pod with one container, both with unique names.
     pub fn new() -> Result<Self> {
-        let pid = std::process::id();
-        let count = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let start_ns = std::time::UNIX_EPOCH.elapsed().context("read the clock")?.as_nanos() & 0xffff_ffff_ffff;
+        let (pid, count, start_ns) = unique()?;
         let uid = format!("{MARK}-{:04x}-{:04x}-{:04x}-{start_ns:012x}", pid >> 16, pid & 0xffff, count & 0xffff);
-        let container = format!("{:016x}{start_ns:016x}{pid:016x}{count:016x}", 0x5ec1_5400_5ec1_5400_u64);
+        Self::make(uid, pid, count, start_ns)
+    }
+
+    /// A pod with one container and the UID that an API server gave it.
+    pub fn with_uid(uid: &str) -> Result<Self> {
+        let (pid, count, start_ns) = unique()?;
+        Self::make(uid.to_owned(), pid, count, start_ns)
+    }
+
+    fn make(uid: String, pid: u32, count: u32, start_ns: u128) -> Result<Self> {
+        let container = format!("{CONTAINER_MARK}{start_ns:016x}{pid:016x}{count:016x}");
         if count == 0 {
             remove_leftovers()?;
         }
@@ -135,31 +145,31 @@ fn remove(container: &Path) -> Result<()> {
     Ok(())
 }
 
+/// This process, a number of its own, and the time.
+fn unique() -> Result<(u32, u32, u128)> {
+    let start_ns = std::time::UNIX_EPOCH.elapsed().context("read the clock")?.as_nanos() & 0xffff_ffff_ffff;
+    Ok((std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed), start_ns))
+}
+
 /// Removes the pods of tests that are not running any more.
 fn remove_leftovers() -> Result<()> {
     let slice = mount_point()?.join(SLICE);
-    let Ok(entries) = fs::read_dir(&slice) else { return Ok(()) };
-    for pod in entries.filter_map(Result::ok) {
-        let name = pod.file_name().to_string_lossy().into_owned();
-        let Some(maker) = maker(&name) else { continue };
-        if Path::new("/proc").join(maker.to_string()).exists() {
-            continue;
-        }
-        for container in fs::read_dir(pod.path()).into_iter().flatten().filter_map(Result::ok) {
-            if container.path().is_dir() {
-                remove(&container.path())?;
-            }
+    let Ok(pods) = fs::read_dir(&slice) else { return Ok(()) };
+    let containers = pods.filter_map(Result::ok).filter_map(|pod| fs::read_dir(pod.path()).ok()).flatten();
+    for container in containers.filter_map(Result::ok) {
+        let Some(maker) = maker(&container.file_name().to_string_lossy()) else { continue };
+        if !Path::new("/proc").join(maker.to_string()).exists() {
+            remove(&container.path())?;
         }
     }
     Ok(())
 }
 
-/// The process that made a pod of this directory name, when it is a test's.
+/// The process that made a container of this directory name, when it is a test's.
 fn maker(name: &str) -> Option<u32> {
-    let uid = name.strip_prefix("kubepods-burstable-pod")?;
-    let mut groups = uid.strip_prefix(MARK)?.strip_prefix('_')?.split('_');
-    let (high, low) = groups.next().zip(groups.next())?;
-    u32::from_str_radix(&format!("{high}{low}"), 16).ok()
+    let id = name.strip_prefix("cri-containerd-")?.strip_suffix(".scope")?;
+    let numbers = id.strip_prefix(CONTAINER_MARK)?;
+    u32::from_str_radix(numbers.get(16..32)?, 16).ok()
 }
 
 #[cfg(test)]
@@ -170,7 +180,7 @@ mod tests {
     fn a_pod_tells_its_maker_and_vanishes() {
         let pod = Pod::new().expect("make a pod; needs root");
         let directory = pod.directory().to_owned();
-        assert_eq!(maker(&pod_directory(&pod.uid)), Some(std::process::id()));
+        assert_eq!(maker(&container_directory(&pod.container)), Some(std::process::id()));
         assert_eq!(pod.container.len(), 64);
         assert_eq!(pod.uid.len(), 36);
         assert!(directory.join("cgroup.procs").exists());
@@ -179,8 +189,16 @@ mod tests {
     }
 
     #[test]
-    fn pods_of_others_have_no_maker() {
-        assert_eq!(maker("kubepods-burstable-pod0f5a7c6e_1111_2222_3333_444455556666.slice"), None);
-        assert_eq!(maker("kubepods-burstable.slice"), None);
+    fn a_pod_may_have_another_ones_uid() {
+        let uid = "0f5a7c6e-1111-2222-3333-444455556666";
+        let pod = Pod::with_uid(uid).expect("make a pod; needs root");
+        assert_eq!(pod.uid, uid);
+        assert!(pod.directory().parent().expect("a parent").ends_with(pod_directory(uid)));
+    }
+
+    #[test]
+    fn containers_of_others_have_no_maker() {
+        assert_eq!(maker(&container_directory(&"0f5a7c6e".repeat(8))), None);
+        assert_eq!(maker("cgroup.procs"), None);
     }
 }

@@ -34,6 +34,11 @@ impl Metrics {
     pub fn scrape(agent: SocketAddr) -> Result<Self> {
         let (status, text) = get(agent, "/metrics")?;
         anyhow::ensure!(status == 200, "/metrics answered {status}");
+        Self::parse(text)
+    }
+
+    /// What an endpoint answered.
+    pub fn parse(text: String) -> Result<Self> {
         let samples = text.lines().filter(|line| !line.starts_with('#')).map(parse).collect::<Result<_>>()?;
         Ok(Self { text, samples })
     }

@@ -43,6 +43,8 @@ pub enum Request {
     Compact,
     /// The API server's process id.
     Pid,
+    /// The process ids of all programs that run.
+    Pids,
 }
 
 /// Where a control plane is.

@@ -43,7 +43,8 @@ impl Server {
             if let Some(server) = SERVER.get() {
                 server
             } else {
-                let started = Self::start()?;
+                let directory = std::env::temp_dir().join(format!("sekisho-control-plane-{}", std::process::id()));
+                let started = Self::start(&directory)?;
                 SERVER.get_or_init(|| Mutex::new(started))
             }
         };
@@ -55,12 +56,11 @@ impl Server {
         Ok(server)
     }
 
-    fn start() -> Result<Self> {
-        let directory = std::env::temp_dir().join(format!("sekisho-control-plane-{}", std::process::id()));
+    /// A server of the test's own, in a directory that it makes and removes.
+    pub fn start(directory: &Path) -> Result<Self> {
         let program = program()?;
         let mut child = Command::new(&program)
-            .arg("run")
-            .args([programs()?, directory])
+            .args(["run".as_ref(), programs()?.as_path(), directory])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -90,6 +90,18 @@ impl Server {
     /// The API server's process id.
     pub fn pid(&mut self) -> Result<u32> {
         self.ask(&Request::Pid)
+    }
+
+    /// The process ids of all its programs, and of the one that runs them.
+    pub fn pids(&mut self) -> Result<Vec<u32>> {
+        let mut pids: Vec<u32> = self.ask(&Request::Pids)?;
+        pids.push(self.child.id());
+        Ok(pids)
+    }
+
+    /// Kills the program that runs the others with SIGKILL, as somebody might.
+    pub fn kill_runner(mut self) -> Result<()> {
+        self.child.kill().context("kill a control plane")
     }
 
     /// Makes a namespace that no other test knows, and waits until pods can be created in it.

@@ -132,3 +132,38 @@ fn thousands_of_pods_are_made_and_selected() -> Result<()> {
     assert_eq!(names(&server.admin.get(&format!("/api/v1/namespaces/{namespace}/pods"))?).len(), all);
     server.admin.delete(&format!("/api/v1/namespaces/{namespace}"))
 }
+
+/// Whether a process is there and is no zombie.
+fn runs(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z')))
+}
+
+fn wait_until_gone(what: &str, mut is_there: impl FnMut() -> bool) -> Result<()> {
+    let end = Instant::now() + scale::deadline();
+    while is_there() {
+        ensure!(Instant::now() < end, "{what} is still there");
+        std::thread::sleep(scale::LOOK);
+    }
+    Ok(())
+}
+
+#[test]
+fn nothing_outlives_a_control_plane() -> Result<()> {
+    let home = tempfile::tempdir()?;
+    let directory = home.path().join("plane");
+    let mut server = Server::start(&directory)?;
+    let pids = server.pids()?;
+    ensure!(pids.len() == 4 && pids.iter().all(|&pid| runs(pid)), "{pids:?} do not all run");
+    server.kill_runner()?;
+    wait_until_gone("a program of a killed control plane", || pids.iter().any(|&pid| runs(pid)))?;
+    ensure!(directory.exists(), "a killed control plane cannot remove its directory");
+
+    // The next one takes over what is left; it ends with its owner's end of the pipe.
+    let mut server = Server::start(&directory)?;
+    let pids = server.pids()?;
+    drop(server);
+    wait_until_gone("a program of an ended control plane", || pids.iter().any(|&pid| runs(pid)))?;
+    ensure!(!directory.exists(), "the directory of an ended control plane is still there");
+    Ok(())
+}

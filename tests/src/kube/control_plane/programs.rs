@@ -28,7 +28,6 @@ const CONTROLLERS: &str = "namespace,serviceaccount,root-ca-cert-publisher,deplo
 
 /// The running programs. Fields are dropped in this order: each before what it speaks to.
 pub(super) struct ControlPlane {
-    #[expect(dead_code, reason = "ends with its guard")]
     controllers: Process,
     api_server: Option<Process>,
     etcd: Etcd,
@@ -92,6 +91,11 @@ impl ControlPlane {
                 self.api_server = Some(self.settings.start_api_server()?);
             }
             Request::Compact => self.etcd.compact()?,
+            Request::Pids => {
+                let pids: Vec<_> =
+                    running.into_iter().chain([self.etcd.process.pid(), self.controllers.pid()]).collect();
+                return Ok(pids.into());
+            }
             Request::Pid => return Ok(running.context("the API server does not run")?.into()),
         }
         Ok(Value::Null)
@@ -109,7 +113,6 @@ impl Settings {
 
 /// etcd, with certificates of an authority of its own: to the API server's users it is closed.
 struct Etcd {
-    #[expect(dead_code, reason = "ends with its guard")]
     process: Process,
     etcdctl: PathBuf,
     address: SocketAddr,
