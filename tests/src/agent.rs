@@ -111,7 +111,7 @@ impl Agent {
         // A child process belongs to the namespace of the thread that starts it.
         let spawn = || {
             Command::new(&program)
-                .args(["run", "--standalone", "-o", output, "--config"])
+                .args(["run", "-o", output, "--config"])
                 .arg(path)
                 .stdin(Stdio::null())
                 .stdout(Stdio::piped())
