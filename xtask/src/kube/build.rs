@@ -23,8 +23,9 @@ pub(crate) const PROGRAMS: [&str; 4] = ["etcd", "etcdctl", "kube-apiserver", "ku
 /// Debian's release that has that source package, a compiler that suits it, and etcd as old as Kubernetes wants it.
 const DEBIAN: &str = "bookworm";
 
-/// The keys that Debian's archive is signed with.
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+/// The keys that Debian's archive is signed with, by Debian 12's name and by newer releases'.
+const KEYRINGS: [&str; 2] =
+    ["/usr/share/keyrings/debian-archive-keyring.gpg", "/usr/share/keyrings/debian-archive-keyring.pgp"];
 
 /// The compiler with its library's source, etcd, and a library whose older version in Kubernetes' tree panics when it is
 /// built by Go 1.18 or later (<https://github.com/modern-go/reflect2/pull/23>).
@@ -95,14 +96,15 @@ fn debian_architecture(arch: &str) -> Result<&'static str> {
 /// apt's line for what is needed, from the mirror that this machine uses, of a release that need not be the machine's.
 fn sources() -> Result<String> {
     let elsewhere = "Kubernetes is built from Debian's packages: use a machine with Debian 12 or later";
-    ensure!(Path::new(KEYRING).is_file(), "{KEYRING} is missing. {elsewhere}");
+    let keyring = KEYRINGS.into_iter().find(|path| Path::new(path).is_file());
+    let keyring = keyring.with_context(|| format!("the keys of Debian's archive are missing. {elsewhere}"))?;
     let apt_get = process::find("apt-get").with_context(|| format!("apt-get is not installed. {elsewhere}"))?;
     let mut command = Command::new(apt_get);
     command.args(["indextargets", "--no-release-info", "--format", "$(REPO_URI)", "Created-By: Packages"]);
     let listed = process::capture(&mut command)?;
     let mirror = mirror(&listed)
         .with_context(|| format!("apt's sources name no mirror of Debian, that is no address …/debian. {elsewhere}"))?;
-    Ok(["deb", "deb-src"].map(|kind| format!("{kind} [signed-by={KEYRING}] {mirror} {DEBIAN} main\n")).concat())
+    Ok(["deb", "deb-src"].map(|kind| format!("{kind} [signed-by={keyring}] {mirror} {DEBIAN} main\n")).concat())
 }
 
 /// The first address that is one of Debian's main archive, by the name that all its mirrors give it.
