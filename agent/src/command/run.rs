@@ -76,7 +76,7 @@ impl Run {
             .context("could not start the runtime")?;
         runtime.block_on(async {
             let stop = stop(self.duration.map(Duration::from_secs)).context("could not listen for signals")?;
-            tasks::run(config, Options { output, stop }).await?;
+            Box::pin(tasks::run(config, Options { output, stop })).await?;
             tracing::info!("stopped");
             Ok(Exit::Fine)
         })

@@ -165,7 +165,10 @@ impl Node {
                 let success = (!absent).then_some(error.is_none());
                 state.collectors.insert(*collector, Standing { success, duration_ns: *duration_ns });
             }
-            HostFact::Samples { .. } | HostFact::Ipam(_) | HostFact::InstanceType { .. } => {}
+            HostFact::Samples { .. }
+            | HostFact::Ipam(_)
+            | HostFact::InstanceType { .. }
+            | HostFact::TcpEarlyDemux(_) => {}
         }
         std::mem::take(&mut state.refused)
     }
