@@ -8,6 +8,7 @@ pub mod books;
 pub mod capacity;
 pub mod cgroup;
 pub mod cluster;
+pub mod check;
 pub mod decode;
 pub mod engine;
 pub mod facts;

@@ -47,6 +47,8 @@ pub mod why {
     pub const PENDING: &str = "pod_pending";
     /// The pod has no status, or one that nobody knows.
     pub const STATUS: &str = "no_status";
+    /// The pod's node was not read yet: it may be one on which this mechanism is not in use.
+    pub const NODE: &str = "node_unknown";
     /// EKS Auto Mode has a mechanism of its own.
     pub const AUTO_MODE: &str = "auto_mode";
     /// Fargate has a mechanism of its own.
@@ -109,7 +111,7 @@ pub struct PodContext<'a> {
     pub account: Account<'a>,
     /// All policies; those of other namespaces are passed over. `None`: not read yet.
     pub policies: Option<&'a [Arc<PolicyFacts>]>,
-    /// The pod's node.
+    /// The pod's node; `None`: not read yet.
     pub node: Option<&'a NodeFacts>,
     /// Interfaces of the node.
     pub links: Option<&'a Links<'a>>,
@@ -213,23 +215,27 @@ pub fn subject(pod: &PodFacts) -> Subject {
     }
 }
 
-/// `Pod shop/cart-0`.
-fn pod_object(pod: &PodFacts) -> String {
-    format!("Pod {}/{}", pod.namespace, pod.name)
+/// `Pod shop/cart-0`; of a template, which has no pod yet, the workload, `Deployment shop/cart`.
+pub fn pod_object(pod: &PodFacts) -> String {
+    match &*pod.workload.kind {
+        "" | "Pod" | "Node" => format!("Pod {}/{}", pod.namespace, pod.name),
+        kind if pod.uid.is_none() => format!("{kind} {}/{}", pod.namespace, pod.workload.name),
+        _ => format!("Pod {}/{}", pod.namespace, pod.name),
+    }
 }
 
 /// `SecurityGroupPolicy shop/cart`.
-fn policy_object(policy: &PolicyFacts) -> String {
+pub fn policy_object(policy: &PolicyFacts) -> String {
     format!("SecurityGroupPolicy {}/{}", policy.namespace, policy.name)
 }
 
 /// What a field of the pod says.
-fn pod_says(pod: &PodFacts, field: &str, value: impl Into<String>) -> Evidence {
+pub(crate) fn pod_says(pod: &PodFacts, field: &str, value: impl Into<String>) -> Evidence {
     Evidence { object: pod_object(pod), field: field.to_owned(), generation: None, value: value.into() }
 }
 
 /// What a field of a policy says.
-fn policy_says(policy: &PolicyFacts, field: &str, value: impl Into<String>) -> Evidence {
+pub(crate) fn policy_says(policy: &PolicyFacts, field: &str, value: impl Into<String>) -> Evidence {
     Evidence {
         object: policy_object(policy),
         field: field.to_owned(),
@@ -255,6 +261,6 @@ fn list<T: AsRef<str>>(items: impl IntoIterator<Item = T>) -> String {
 }
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

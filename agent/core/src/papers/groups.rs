@@ -19,9 +19,6 @@ const ANNOTATION: &str = "metadata.annotations[\"vpc.amazonaws.com/pod-eni\"]";
 /// A policy selects the pod, and its groups are not in force.
 pub(super) fn not_enforced(context: &PodContext<'_>, demand: &Demand) -> Verdict {
     let pod = context.pod;
-    if let Some(elsewhere) = elsewhere(context) {
-        return Verdict::CannotTell(elsewhere);
-    }
     match demand.selected() {
         Some(true) => {}
         Some(false) => return Verdict::Holds,
@@ -29,6 +26,9 @@ pub(super) fn not_enforced(context: &PodContext<'_>, demand: &Demand) -> Verdict
     }
     if ended(pod) {
         return Verdict::Holds;
+    }
+    if let Some(elsewhere) = elsewhere(context) {
+        return Verdict::CannotTell(elsewhere);
     }
     if pod.host_network {
         let text = format!(
@@ -201,13 +201,15 @@ fn last_requested(events: &[GroupEvent]) -> Option<&GroupEvent> {
     events.iter().filter(asked).max_by_key(|event| event.time)
 }
 
-/// Where this mechanism is not in use.
+/// Where this mechanism is not in use, or may not be. A pod that was not admitted has no node yet.
 fn elsewhere(context: &PodContext<'_>) -> Option<&'static str> {
     let on = |compute| context.node.is_some_and(|node| is_compute(node, compute));
     if on(COMPUTE_AUTO) {
         Some(why::AUTO_MODE)
     } else if context.pod.fargate || on(COMPUTE_FARGATE) {
         Some(why::FARGATE)
+    } else if context.node.is_none() && context.pod.uid.is_some() {
+        Some(why::NODE)
     } else {
         None
     }

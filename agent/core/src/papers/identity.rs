@@ -138,7 +138,7 @@ pub fn eligible(pod: &PodFacts) -> impl Iterator<Item = &ContainerFacts> {
 }
 
 /// Whether a container is led to the EKS Pod Identity agent.
-pub(super) fn has_pod_identity(container: &ContainerFacts) -> bool {
+pub fn has_pod_identity(container: &ContainerFacts) -> bool {
     let by_address = |uri: &Value| match uri {
         Value::Literal(uri) => POD_IDENTITY_HOSTS.iter().any(|host| uri.contains(host)),
         Value::Referenced => container.pod_identity_mount,

@@ -13,26 +13,26 @@ use crate::time::WallNs;
 
 const SECOND: i64 = 1_000_000_000;
 
-pub(super) fn at(seconds: i64) -> WallNs {
+pub(crate) fn at(seconds: i64) -> WallNs {
     WallNs(seconds * SECOND)
 }
 
-pub(super) fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+pub(crate) fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
-pub(super) fn equal(pairs: &[(&str, &str)]) -> Selector {
+pub(crate) fn equal(pairs: &[(&str, &str)]) -> Selector {
     Selector { match_labels: labels(pairs), match_expressions: Vec::new() }
 }
 
-pub(super) fn expression(key: &str, operator: &str, values: &[&str]) -> Selector {
+pub(crate) fn expression(key: &str, operator: &str, values: &[&str]) -> Selector {
     let values = values.iter().map(|value| (*value).to_owned()).collect();
     let expression = Expression { key: key.to_owned(), operator: operator.to_owned(), values };
     Selector { match_labels: BTreeMap::new(), match_expressions: vec![expression] }
 }
 
 /// A policy of namespace `shop`, made at second 100, that selects the pods with `app: cart`.
-pub(super) fn policy(name: &str, groups: &[&str]) -> PolicyFacts {
+pub(crate) fn policy(name: &str, groups: &[&str]) -> PolicyFacts {
     PolicyFacts {
         namespace: "shop".into(),
         name: name.into(),
@@ -47,7 +47,7 @@ pub(super) fn policy(name: &str, groups: &[&str]) -> PolicyFacts {
 }
 
 /// The running pod `shop/cart-0`, made at second 200, with one container and no branch interface.
-pub(super) fn pod() -> PodFacts {
+pub(crate) fn pod() -> PodFacts {
     PodFacts {
         namespace: "shop".into(),
         name: "cart-0".into(),
@@ -65,7 +65,7 @@ pub(super) fn pod() -> PodFacts {
 }
 
 /// The same pod with the branch interface `10.0.1.5`, vlan 7, as the webhook, the controller and the CNI leave it.
-pub(super) fn branch_pod() -> PodFacts {
+pub(crate) fn branch_pod() -> PodFacts {
     PodFacts {
         ips: vec!["10.0.1.5".parse().unwrap()],
         branch_limit: 1,
@@ -75,7 +75,7 @@ pub(super) fn branch_pod() -> PodFacts {
     }
 }
 
-pub(super) fn branch(ip: &str, vlan_id: u16) -> BranchInterface {
+pub(crate) fn branch(ip: &str, vlan_id: u16) -> BranchInterface {
     BranchInterface {
         id: "eni-0abc".into(),
         mac: "02:11:22:33:44:55".into(),
@@ -86,21 +86,21 @@ pub(super) fn branch(ip: &str, vlan_id: u16) -> BranchInterface {
     }
 }
 
-pub(super) fn container(name: &str) -> ContainerFacts {
+pub(crate) fn container(name: &str) -> ContainerFacts {
     ContainerFacts { name: name.into(), image: "example.com/cart:1".into(), ..ContainerFacts::default() }
 }
 
-pub(super) fn link(name: &str, mac: &str) -> LinkFacts {
+pub(crate) fn link(name: &str, mac: &str) -> LinkFacts {
     LinkFacts { name: name.into(), mac: mac.into(), kind: LinkKind::Vlan, up: true, ..LinkFacts::default() }
 }
 
 /// What the CNI makes for [`branch_pod`] beside its veth.
-pub(super) fn device() -> LinkFacts {
+pub(crate) fn device() -> LinkFacts {
     link("vlan.eth.7", "02:11:22:33:44:55")
 }
 
 /// Account `shop/cart`, made at second 50.
-pub(super) fn account(role: Option<&str>) -> ServiceAccountFacts {
+pub(crate) fn account(role: Option<&str>) -> ServiceAccountFacts {
     ServiceAccountFacts {
         namespace: "shop".into(),
         name: "cart".into(),
@@ -110,16 +110,16 @@ pub(super) fn account(role: Option<&str>) -> ServiceAccountFacts {
     }
 }
 
-pub(super) fn node(branch_interfaces: Option<u32>) -> NodeFacts {
+pub(crate) fn node(branch_interfaces: Option<u32>) -> NodeFacts {
     NodeFacts { name: "node-1".into(), branch_interfaces, ..NodeFacts::default() }
 }
 
-pub(super) fn requested(groups: &[&str], seconds: i64) -> GroupEvent {
+pub(crate) fn requested(groups: &[&str], seconds: i64) -> GroupEvent {
     let groups = groups.iter().map(|group| Arc::from(*group)).collect();
     GroupEvent { kind: GroupEventKind::Groups(groups), time: Some(at(seconds)) }
 }
 
-pub(super) fn context<'a>(
+pub(crate) fn context<'a>(
     pod: &'a PodFacts,
     account: &'a ServiceAccountFacts,
     policies: &'a [Arc<PolicyFacts>],
@@ -128,7 +128,7 @@ pub(super) fn context<'a>(
 }
 
 #[track_caller]
-pub(super) fn violation(verdict: &Verdict) -> &Violation {
+pub(crate) fn violation(verdict: &Verdict) -> &Violation {
     match verdict {
         Verdict::Violated(violation) => violation,
         other => panic!("not violated: {other:?}"),

@@ -64,14 +64,19 @@ fn of_a_pod_without_anything_else_nothing_is_alleged() {
 
 #[test]
 fn one_fault_makes_one_finding() {
-    let account = account(None);
+    let (account, node) = (account(None), node(Some(9)));
     let policies = [Arc::new(policy("cart", &["sg-1"]))];
     let links = [device()];
     let links = Links::new(&links, at(1_000));
     // The address is not the branch interface's: not in force, so neither stale nor orphaned.
     let pod = PodFacts { ips: pod().ips, ..branch_pod() };
     let events = [requested(&["sg-9"], 202)];
-    let context = PodContext { links: Some(&links), events: Some(&events), ..context(&pod, &account, &policies) };
+    let context = PodContext {
+        node: Some(&node),
+        links: Some(&links),
+        events: Some(&events),
+        ..context(&pod, &account, &policies)
+    };
     assert_eq!(codes_violated(&judge_pod(&context, &Settings::default())), [Code::SgpNotEnforced]);
 }
 

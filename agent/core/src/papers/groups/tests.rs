@@ -226,6 +226,8 @@ fn what_is_not_known_is_said() {
         not_enforced(&unread, &demanded(unread.pod, unread.account, None))
     });
     assert_eq!(verdict, Verdict::CannotTell(why::POLICIES));
+    Case::new(pod()).with(|case| case.node = None).is(NOT, &Verdict::CannotTell(why::NODE));
+    Case::new(branch_pod()).with(|case| case.node = None).is(STALE, &Verdict::CannotTell(why::NODE));
     let by_account = Case::new(pod()).with(|case| case.policy().service_account_selector = Some(equal(&[("a", "b")])));
     let verdict =
         by_account.ask(|context, _| not_enforced(context, &demanded(context.pod, Account::Unknown, context.policies)));

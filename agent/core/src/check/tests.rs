@@ -1,0 +1,281 @@
+//! What a review says of whole sets of manifests.
+
+use super::*;
+use crate::facts::{ContainerFacts, GroupEvent, IdentityEnv, WorkloadRef};
+use crate::finding::{Code, Severity};
+use crate::papers::identity::Kind;
+use crate::papers::testing::{account, branch_pod, container, equal, labels, node, pod, policy, requested};
+
+const ROLE: &str = "arn:aws:iam::111122223333:role/cart";
+
+fn place(line: u64) -> Place {
+    Place { file: "cart.yaml".into(), document: 1, line }
+}
+
+fn manifest(kind: &str, pod: PodFacts) -> PodManifest {
+    PodManifest { place: place(7), kind: kind.into(), pod }
+}
+
+/// Deployment `shop/cart`.
+fn deployment() -> PodManifest {
+    let workload = WorkloadRef { kind: "Deployment".into(), name: "cart".into() };
+    let template = PodFacts {
+        uid: None,
+        name: "cart".into(),
+        workload,
+        created: None,
+        started: None,
+        phase: None,
+        ips: Vec::new(),
+        ..pod()
+    };
+    manifest("Deployment", template)
+}
+
+fn manifests(pods: Vec<PodManifest>, role: Option<&str>, policies: &[PolicyFacts]) -> Manifests {
+    let placed = |fact: &PolicyFacts| Placed { place: place(1), fact: fact.clone() };
+    Manifests {
+        pods,
+        accounts: vec![Placed { place: place(3), fact: account(role) }],
+        policies: policies.iter().map(placed).collect(),
+        ..Manifests::default()
+    }
+}
+
+fn associated(role: Option<&str>) -> Options {
+    let associations = [(("shop".into(), "cart".into()), role.map(Arc::from))].into();
+    Options { associations: Associations::Known(associations), ..Options::default() }
+}
+
+fn nobody_associated() -> Options {
+    Options { associations: Associations::Known([].into()), ..Options::default() }
+}
+
+#[track_caller]
+fn one(report: &CheckReport) -> &PodReport {
+    assert_eq!(report.pods.len(), 1, "{report:?}");
+    &report.pods[0]
+}
+
+fn codes(report: &CheckReport) -> Vec<&str> {
+    report.findings.iter().map(|finding| finding.code.name()).collect()
+}
+
+fn groups(pod: &PodReport) -> Vec<&str> {
+    pod.security_groups.iter().map(|group| &**group).collect()
+}
+
+#[test]
+fn a_workload_gets_its_groups_and_its_role() {
+    let policies = [policy("b", &["sg-2", "sg-1"]), policy("a", &["sg-3", "sg-2"])];
+    let report = check(manifests(vec![deployment()], Some(ROLE), &policies), &nobody_associated());
+    let pod = one(&report);
+    assert_eq!((groups(pod), pod.security_groups_source), (vec!["sg-3", "sg-2", "sg-1"], "policy"));
+    assert_eq!(pod.policies.iter().map(|name| &**name).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!((pod.identity.kind, pod.identity.role.as_deref()), (Kind::Irsa, Some(ROLE)));
+    assert_eq!((codes(&report), &pod.cannot_tell[..]), (vec![], &[][..]));
+    assert_eq!((&*pod.kind, &*pod.workload, pod.admitted), ("Deployment", "cart", false));
+}
+
+#[test]
+fn without_a_policy_it_has_the_nodes_groups() {
+    let other = PolicyFacts { pod_selector: Some(equal(&[("app", "pay")])), ..policy("pay", &["sg-1"]) };
+    let report = check(manifests(vec![deployment()], None, &[other]), &Options::default());
+    let pod = one(&report);
+    assert_eq!((groups(pod), pod.security_groups_source, pod.policies.len()), (vec![], "node", 0));
+}
+
+#[test]
+fn the_mode_is_what_it_is_told_to_be_and_only_of_groups_of_its_own() {
+    let options = |mode| Options { mode, ..nobody_associated() };
+    let mode = |pods, mode| {
+        one(&check(manifests(vec![pods], None, &[policy("a", &["sg-1"])]), &options(mode))).enforcement_mode
+    };
+    assert_eq!(mode(deployment(), None), None);
+    assert_eq!(mode(deployment(), Some(Mode::Standard)), Some(Mode::Standard));
+    let mut without = deployment();
+    without.pod.labels = labels(&[]);
+    assert_eq!(mode(without, Some(Mode::Strict)), None);
+}
+
+#[test]
+fn associations_settle_what_manifests_cannot_tell() {
+    let kind =
+        |role, options: &Options| one(&check(manifests(vec![deployment()], role, &[]), options)).identity.clone();
+    let unknown = kind(None, &Options::default());
+    assert_eq!((unknown.kind, unknown.role), (Kind::Unknown, None));
+    assert!(unknown.why.contains("Pod Identity"), "{}", unknown.why);
+    assert_eq!(kind(None, &nobody_associated()).kind, Kind::None);
+    let pod_identity = kind(Some(ROLE), &associated(Some("arn:aws:iam::111122223333:role/other")));
+    assert_eq!(pod_identity.kind, Kind::PodIdentity);
+    assert_eq!(pod_identity.role.as_deref(), Some("arn:aws:iam::111122223333:role/other"));
+    assert_eq!(kind(None, &associated(None)).role, None);
+    // Before associations are told, a role is what it looks like, with the reservation.
+    let irsa = kind(Some(ROLE), &Options::default());
+    assert_eq!(irsa.kind, Kind::Irsa);
+    assert!(irsa.why.contains("would come first"), "{}", irsa.why);
+}
+
+#[test]
+fn an_account_that_is_not_among_the_manifests_is_not_taken_for_one_without_a_role() {
+    let mut manifests = manifests(vec![deployment()], None, &[]);
+    manifests.accounts.clear();
+    let report = check(manifests.clone(), &nobody_associated());
+    let pod = one(&report);
+    assert_eq!(pod.identity.kind, Kind::Unknown);
+    assert!(pod.identity.why.contains("service account cart is not among the manifests"), "{:?}", pod.identity);
+    assert!(pod.cannot_tell.iter().any(|unsure| unsure.code == Code::IrsaNotInjected));
+    // On the host's network the node's role is there anyway.
+    manifests.pods[0].pod.host_network = true;
+    assert_eq!(one(&check(manifests, &Options::default())).identity.kind, Kind::NodeRole);
+}
+
+#[test]
+fn what_the_user_switched_off_is_not_expected() {
+    let mut off = deployment();
+    off.pod.skip_identity_webhook = true;
+    let report = check(manifests(vec![off], Some(ROLE), &[]), &Options::default());
+    assert_eq!((one(&report).identity.kind, codes(&report)), (Kind::None, vec![]));
+}
+
+#[test]
+fn pod_identity_is_out_of_reach_in_strict_mode() {
+    let policies = [policy("a", &["sg-1"])];
+    let report =
+        |mode, options: Options| check(manifests(vec![deployment()], None, &policies), &Options { mode, ..options });
+    let strict = report(Some(Mode::Strict), associated(None));
+    assert_eq!(codes(&strict), ["pod-identity-unreachable"]);
+    assert_eq!((strict.findings[0].severity, strict.findings[0].cause), (Severity::Medium, "strict_mode"));
+    assert_eq!(codes(&report(Some(Mode::Standard), associated(None))), [""; 0]);
+    // Nobody said which mode it is.
+    assert_eq!(codes(&report(None, associated(None))), [""; 0]);
+    assert_eq!(codes(&report(Some(Mode::Strict), nobody_associated())), [""; 0]);
+    let on_node =
+        check(manifests(vec![deployment()], None, &[]), &Options { mode: Some(Mode::Strict), ..associated(None) });
+    assert_eq!(codes(&on_node), [""; 0]);
+}
+
+#[test]
+fn pods_from_a_cluster_are_judged_as_they_are() {
+    let policies = [policy("a", &["sg-1"])];
+    let missed = check(manifests(vec![manifest("Pod", pod())], Some(ROLE), &policies), &Options::default());
+    assert_eq!(codes(&missed), ["sgp-not-enforced", "irsa-not-injected"]);
+    assert_eq!(one(&missed).security_groups_source, "node");
+    assert_eq!(one(&missed).identity.kind, Kind::None);
+    let well = check(manifests(vec![manifest("Pod", branch_pod())], None, &policies), &Options::default());
+    assert_eq!((codes(&well), groups(one(&well))), (vec![], vec!["sg-1"]));
+    assert_eq!(one(&well).identity.kind, Kind::None, "an association would have been injected");
+    let over_node = PodFacts { ips: pod().ips, ..branch_pod() };
+    let report = check(manifests(vec![manifest("Pod", over_node)], None, &policies), &Options::default());
+    assert_eq!((codes(&report), one(&report).security_groups_source), (vec!["sgp-not-enforced"], "node"));
+}
+
+#[test]
+fn nodes_and_events_beside_pods_are_used() {
+    let on_node = PodFacts { node: Some("node-1".into()), ..pod() };
+    let mut auto = manifests(vec![manifest("Pod", on_node)], None, &[policy("a", &["sg-1"])]);
+    assert_eq!(codes(&check(auto.clone(), &Options::default())), ["sgp-not-enforced"]);
+    auto.nodes = vec![NodeFacts { compute_type: Some("auto".into()), ..node(None) }];
+    assert_eq!(codes(&check(auto, &Options::default())), [""; 0]);
+    let mut stale = manifests(vec![manifest("Pod", branch_pod())], None, &[policy("a", &["sg-1"])]);
+    let uid = branch_pod().uid.unwrap();
+    stale.events = [(uid, vec![requested(&["sg-2"], 202)] as Vec<GroupEvent>)].into();
+    assert_eq!(codes(&check(stale, &Options::default())), ["sgp-stale"]);
+}
+
+#[test]
+fn policies_are_judged_also_without_pods() {
+    let broken = PolicyFacts { pod_selector: None, ..policy("broken", &["sg-1"]) };
+    let mut options = Options::default();
+    options.settings.cluster_groups = ["sg-9".into()].into();
+    let report = check(manifests(Vec::new(), None, &[broken, policy("c", &["sg-9"])]), &options);
+    assert_eq!(codes(&report), ["sgp-invalid", "sgp-cluster-group"]);
+    assert_eq!(report.findings[0].object, "SecurityGroupPolicy shop/broken");
+    assert_eq!((&*report.findings[0].place.file, report.findings[0].place.line), ("cart.yaml", 1));
+    assert_eq!(report.at_least(Severity::Low).count(), 1);
+    assert_eq!(report.at_least(Severity::Info).count(), 2);
+}
+
+#[test]
+fn findings_of_pods_stand_with_the_pod_and_with_all() {
+    let keys = vec![("AWS_ACCESS_KEY_ID".to_owned(), "AKIAIOSFODNN7EXAMPLE".to_owned())];
+    let identity = IdentityEnv { access_key_id: true, static_keys: keys, ..IdentityEnv::default() };
+    let mut with_key = deployment();
+    with_key.pod.containers = vec![ContainerFacts { identity, ..container("web") }];
+    let report = check(manifests(vec![with_key], None, &[]), &Options::default());
+    assert_eq!(one(&report).findings, report.findings);
+    assert_eq!(codes(&report), ["static-credentials"]);
+    assert_eq!(report.findings[0].object, "Deployment shop/cart");
+    assert_eq!(one(&report).identity.kind, Kind::Static);
+}
+
+#[test]
+fn an_object_given_twice_counts_once_the_last_one() {
+    let mut later = deployment();
+    later.pod.labels = labels(&[]);
+    let old = policy("a", &["sg-1"]);
+    let new = policy("a", &["sg-2"]);
+    let given = manifests(vec![deployment(), later], None, &[old.clone(), new.clone()]);
+    assert_eq!(groups(one(&check(given, &Options::default()))), [""; 0]);
+    let given = manifests(vec![deployment()], None, &[old, new]);
+    assert_eq!(groups(one(&check(given, &Options::default()))), ["sg-2"]);
+}
+
+#[test]
+fn what_a_workload_made_is_said_by_the_workload() {
+    let mut replicas = deployment();
+    replicas.kind = "ReplicaSet".into();
+    replicas.pod.name = "cart-5d8".into();
+    let both = check(manifests(vec![replicas.clone(), deployment()], None, &[]), &Options::default());
+    assert_eq!(&*one(&both).kind, "Deployment");
+    // Alone it speaks for itself.
+    let alone = check(manifests(vec![replicas.clone()], None, &[]), &Options::default());
+    assert_eq!((&*one(&alone).kind, &*one(&alone).name), ("ReplicaSet", "cart-5d8"));
+    // Pods that run are another matter than those that will.
+    let running = manifest("Pod", PodFacts { workload: deployment().pod.workload, ..pod() });
+    let report = check(manifests(vec![deployment(), running], None, &[]), &Options::default());
+    assert_eq!(report.pods.len(), 2);
+}
+
+#[test]
+fn fargate_gets_the_groups_by_another_way() {
+    let mut fargate = deployment();
+    fargate.pod.fargate = true;
+    let report = check(manifests(vec![fargate], None, &[policy("a", &["sg-1"])]), &Options::default());
+    assert_eq!((groups(one(&report)), codes(&report)), (vec!["sg-1"], vec![]));
+}
+
+#[test]
+fn the_answer_has_the_promised_fields() {
+    let policies = [policy("a", &["sg-1"])];
+    let mut given = manifests(vec![manifest("Pod", pod())], None, &policies);
+    given.skipped = [("Service".to_owned(), 2), ("Ingress".to_owned(), 1)].into();
+    given.problems = vec![Problem { place: place(9), text: "is not YAML".to_owned() }];
+    let report = serde_json::to_value(check(given, &Options::default())).unwrap();
+    assert_eq!(
+        (&report["schema"], &report["kind"], &report["skipped"]),
+        (&"sekisho/1".into(), &"check".into(), &3.into())
+    );
+    let pod = &report["pods"][0];
+    for field in [
+        "namespace",
+        "name",
+        "security_groups",
+        "security_groups_source",
+        "policies",
+        "enforcement_mode",
+        "identity",
+        "findings",
+    ] {
+        assert!(pod.get(field).is_some(), "{field}");
+    }
+    assert_eq!(pod["enforcement_mode"], serde_json::Value::Null);
+    assert_eq!(pod["identity"]["kind"], "none");
+    for field in ["code", "severity", "text", "cause"] {
+        assert!(pod["findings"][0][field].is_string(), "{field}");
+    }
+    assert_eq!(
+        report["errors"][0],
+        serde_json::json!({"file": "cart.yaml", "document": 1, "line": 9, "text": "is not YAML"})
+    );
+}
