@@ -11,6 +11,7 @@ use crate::api::client;
 use crate::config::{Config, SOCKET_DEFAULT, Sources};
 use crate::lines::Form;
 
+mod check;
 mod doctor;
 mod internal;
 mod observe;
@@ -33,6 +34,7 @@ struct Cli {
 enum Command {
     Run(run::Run),
     Observe(observe::Observe),
+    Check(check::Check),
     Doctor(doctor::Doctor),
     #[command(hide = true)]
     Internal(internal::Internal),
@@ -80,6 +82,7 @@ pub(crate) fn main() -> ExitCode {
     let result = log().and_then(|()| match cli.command {
         Command::Run(run) => run.run(),
         Command::Observe(observe) => observe.run(),
+        Command::Check(check) => check.run(),
         Command::Doctor(doctor) => doctor.run(),
         Command::Internal(internal) => internal.run(),
     });

@@ -164,6 +164,7 @@ fn review(place: &Place, kind: &Arc<str>, around: &PodContext<'_>, options: &Opt
         place: place.clone(),
         admitted,
         security_groups_source: if groups.is_empty() { "node" } else { "policy" },
+        security_groups_cannot_tell: demand.cannot_tell.filter(|_| !pod.host_network && !pod.windows),
         policies: if groups.is_empty() { Vec::new() } else { forecast::policy_names(&demand) },
         security_groups: groups,
         enforcement_mode: mode,

@@ -50,6 +50,8 @@ pub struct PodReport {
     pub security_groups: Vec<Arc<str>>,
     /// `policy` or `node`.
     pub security_groups_source: &'static str,
+    /// Why there may be more groups than these; `None`: these are all.
+    pub security_groups_cannot_tell: Option<&'static str>,
     /// Policies that select it, when its groups come from them.
     pub policies: Vec<Arc<str>>,
     /// Mode in which its groups are applied; `None`: not told, or it has none.

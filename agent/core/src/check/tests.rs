@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::facts::{ContainerFacts, GroupEvent, IdentityEnv, WorkloadRef};
-use crate::finding::{Code, Severity};
+use crate::finding::Severity;
 use crate::papers::identity::Kind;
 use crate::papers::testing::{account, branch_pod, container, equal, labels, node, pod, policy, requested};
 
@@ -124,7 +124,13 @@ fn an_account_that_is_not_among_the_manifests_is_not_taken_for_one_without_a_rol
     let pod = one(&report);
     assert_eq!(pod.identity.kind, Kind::Unknown);
     assert!(pod.identity.why.contains("service account cart is not among the manifests"), "{:?}", pod.identity);
-    assert!(pod.cannot_tell.iter().any(|unsure| unsure.code == Code::IrsaNotInjected));
+    // It matters to groups when a policy asks for it.
+    assert_eq!(pod.security_groups_cannot_tell, None);
+    let by_account = PolicyFacts { service_account_selector: Some(equal(&[("a", "b")])), ..policy("a", &["sg-1"]) };
+    manifests.policies.push(Placed { place: place(1), fact: by_account });
+    let report = check(manifests.clone(), &nobody_associated());
+    assert_eq!(one(&report).security_groups_cannot_tell, Some("service_account_unknown"));
+    assert_eq!(codes(&report), [""; 0]);
     // On the host's network the node's role is there anyway.
     manifests.pods[0].pod.host_network = true;
     assert_eq!(one(&check(manifests, &Options::default())).identity.kind, Kind::NodeRole);

@@ -10,18 +10,12 @@ pub(super) fn irsa_not_injected(pod: &PodFacts, account: Account<'_>) -> Verdict
     if matches!(pod.phase, Some(Phase::Succeeded | Phase::Failed)) || pod.skip_identity_webhook {
         return Verdict::Holds;
     }
-    let account = match account {
-        Account::Known(account) => account,
-        Account::Gone => return Verdict::CannotTell(why::ACCOUNT_GONE),
-        Account::Unknown => return Verdict::CannotTell(why::ACCOUNT),
-    };
-    let Some(role) = account.role_arn.as_ref().filter(|role| !role.is_empty()) else { return Verdict::Holds };
-    let mut containers = eligible(pod).peekable();
-    if containers.peek().is_none() || pod.pod_identity_label || pod.pod_identity_volume {
+    // Not admitted: the webhook will inject what the account then says.
+    if pod.uid.is_none() || pod.pod_identity_label || pod.pod_identity_volume {
         return Verdict::Holds;
     }
     let mut unknown = false;
-    for container in containers {
+    for container in eligible(pod) {
         let env = &container.identity;
         let injected = env.role_arn.is_some() || env.web_identity_token_file.is_some() || container.irsa_mount;
         let pod_identity = env.container_credentials_uri.is_some() || container.pod_identity_mount;
@@ -29,6 +23,15 @@ pub(super) fn irsa_not_injected(pod: &PodFacts, account: Account<'_>) -> Verdict
             return Verdict::Holds;
         }
         unknown |= env.env_from;
+    }
+    let account = match account {
+        Account::Known(account) => account,
+        Account::Gone => return Verdict::CannotTell(why::ACCOUNT_GONE),
+        Account::Unknown => return Verdict::CannotTell(why::ACCOUNT),
+    };
+    let Some(role) = account.role_arn.as_ref().filter(|role| !role.is_empty()) else { return Verdict::Holds };
+    if eligible(pod).next().is_none() {
+        return Verdict::Holds;
     }
     if unknown {
         return Verdict::CannotTell(why::ENVIRONMENT);

@@ -19,13 +19,15 @@ const ANNOTATION: &str = "metadata.annotations[\"vpc.amazonaws.com/pod-eni\"]";
 /// A policy selects the pod, and its groups are not in force.
 pub(super) fn not_enforced(context: &PodContext<'_>, demand: &Demand) -> Verdict {
     let pod = context.pod;
+    // One that was not admitted will be asked for a branch interface, whoever selects it.
+    let will_be = pod.uid.is_none() && !pod.host_network && !pod.windows && !pod.fargate;
+    if ended(pod) || will_be {
+        return Verdict::Holds;
+    }
     match demand.selected() {
         Some(true) => {}
         Some(false) => return Verdict::Holds,
         None => return Verdict::CannotTell(demand.cannot_tell.unwrap_or(why::POLICIES)),
-    }
-    if ended(pod) {
-        return Verdict::Holds;
     }
     if let Some(elsewhere) = elsewhere(context) {
         return Verdict::CannotTell(elsewhere);
@@ -38,10 +40,6 @@ pub(super) fn not_enforced(context: &PodContext<'_>, demand: &Demand) -> Verdict
         );
         let evidence = evidence(demand, [pod_says(pod, "spec.hostNetwork", "true")]);
         return violated(Severity::Info, "host_network", text, evidence);
-    }
-    if pod.uid.is_none() && !pod.windows {
-        // Not admitted: the webhook will ask for a branch interface.
-        return Verdict::Holds;
     }
     if let (Some(_), Some(unsettled)) = (&pod.uid, unsettled(pod)) {
         return Verdict::CannotTell(unsettled);

@@ -81,6 +81,8 @@ fn irsa_keeps_silent() {
         of(vec![with("web", IdentityEnv { access_key_id: true, ..IdentityEnv::default() })]),
         PodFacts { phase: Some(Phase::Succeeded), ..pod() },
         PodFacts { phase: Some(Phase::Failed), ..pod() },
+        // Not admitted yet.
+        PodFacts { uid: None, ..pod() },
     ];
     for pod in &silent {
         assert_eq!(irsa(pod, &account), Verdict::Holds, "{pod:?}");
@@ -96,6 +98,9 @@ fn irsa_cannot_tell() {
     assert_eq!(verdict, Verdict::CannotTell(why::ENVIRONMENT));
     assert_eq!(irsa_not_injected(&pod(), Account::Unknown), Verdict::CannotTell(why::ACCOUNT));
     assert_eq!(irsa_not_injected(&pod(), Account::Gone), Verdict::CannotTell(why::ACCOUNT_GONE));
+    // What a pod has, it has whatever its account says.
+    let injected = PodFacts { containers: vec![with("web", irsa_env())], ..pod() };
+    assert_eq!(irsa_not_injected(&injected, Account::Unknown), Verdict::Holds);
 }
 
 #[test]

@@ -1,0 +1,237 @@
+//! The review as SARIF 2.1.0, for code scanning.
+//!
+//! <https://docs.oasis-open.org/sarif/sarif/v2.1.0/sarif-v2.1.0.html>. Only what is used is here: rules, results with a
+//! place and a fingerprint, and what could not be read as notifications of an invocation that did not succeed.
+
+use agent_core::check::{CheckReport, Finding, Place};
+use agent_core::finding::{Code, Severity};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use serde::Serialize;
+
+const VERSION: &str = "2.1.0";
+const SCHEMA: &str = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json";
+/// What may not stand in the path of an address.
+const NOT_IN_PATHS: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'%')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'`')
+    .add(b'{')
+    .add(b'}')
+    .add(b'[')
+    .add(b']')
+    .add(b'\\')
+    .add(b'^')
+    .add(b'|')
+    .add(b':');
+/// Standard input has no place in a tree of files; results need one to be shown.
+const STANDARD_INPUT: &str = "stdin";
+
+#[derive(Serialize)]
+pub(super) struct Log<'a> {
+    #[serde(rename = "$schema")]
+    schema: &'static str,
+    version: &'static str,
+    runs: [Run<'a>; 1],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Run<'a> {
+    tool: Tool,
+    column_kind: &'static str,
+    invocations: [Invocation<'a>; 1],
+    results: Vec<Found<'a>>,
+}
+
+#[derive(Serialize)]
+struct Tool {
+    driver: Driver,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Driver {
+    name: &'static str,
+    semantic_version: &'static str,
+    rules: Vec<Rule>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Rule {
+    id: &'static str,
+    short_description: Text<'static>,
+    default_configuration: Configuration,
+    properties: RuleProperties,
+}
+
+#[derive(Serialize)]
+struct Configuration {
+    level: &'static str,
+}
+
+#[derive(Serialize)]
+struct RuleProperties {
+    tags: [&'static str; 2],
+    /// GitHub's scale: over 9 critical, over 7 high, over 4 medium, else low.
+    #[serde(rename = "security-severity")]
+    security_severity: &'static str,
+}
+
+#[derive(Serialize)]
+struct Text<'a> {
+    text: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Invocation<'a> {
+    execution_successful: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_execution_notifications: Vec<Notification<'a>>,
+}
+
+#[derive(Serialize)]
+struct Notification<'a> {
+    level: &'static str,
+    message: Text<'a>,
+    locations: [Location; 1],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Found<'a> {
+    rule_id: &'static str,
+    rule_index: usize,
+    level: &'static str,
+    message: Text<'a>,
+    locations: [Location; 1],
+    partial_fingerprints: Fingerprints,
+    properties: Properties<'a>,
+}
+
+#[derive(Serialize)]
+struct Fingerprints {
+    /// The same finding about the same object keeps it, wherever the object moves to.
+    #[serde(rename = "findingAndObject/v1")]
+    finding_and_object: String,
+}
+
+#[derive(Serialize)]
+struct Properties<'a> {
+    cause: &'a str,
+    severity: Severity,
+    object: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Location {
+    physical_location: PhysicalLocation,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PhysicalLocation {
+    artifact_location: ArtifactLocation,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    region: Option<Region>,
+}
+
+#[derive(Serialize)]
+struct ArtifactLocation {
+    uri: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Region {
+    start_line: u64,
+}
+
+/// What the rules of a review are called; the codes that it cannot find are not among them.
+const RULES: [(Code, Severity, &str); 9] = [
+    (Code::SgpNotEnforced, Severity::High, "A SecurityGroupPolicy selects the pod and is not enforced"),
+    (Code::SgpStale, Severity::High, "The pod's interface has other security groups than the policies demand"),
+    (Code::SgpOrphaned, Severity::Low, "The pod has a branch interface and no policy selects it"),
+    (Code::SgpInvalid, Severity::Medium, "A SecurityGroupPolicy cannot work as it stands"),
+    (Code::SgpClusterGroup, Severity::Info, "A SecurityGroupPolicy names the cluster security group"),
+    (Code::IrsaNotInjected, Severity::Medium, "The service account names a role, and no container has it"),
+    (Code::IdentityConflict, Severity::Medium, "Two AWS identities in one container, and the one not meant wins"),
+    (Code::StaticCredentials, Severity::High, "A long-term access key stands in a pod's environment"),
+    (Code::PodIdentityUnreachable, Severity::Medium, "The pod cannot reach the EKS Pod Identity agent"),
+];
+
+/// The whole answer.
+pub(super) fn log(report: &CheckReport) -> Log<'_> {
+    let rules = RULES.iter().map(|(code, severity, text)| Rule {
+        id: code.name(),
+        short_description: Text { text },
+        default_configuration: Configuration { level: level(*severity) },
+        properties: RuleProperties { tags: ["security", "kubernetes"], security_severity: score(*severity) },
+    });
+    let notifications = report.errors.iter().map(|problem| Notification {
+        level: "error",
+        message: Text { text: &problem.text },
+        locations: [location(&problem.place)],
+    });
+    let driver = Driver { name: "sekisho", semantic_version: env!("CARGO_PKG_VERSION"), rules: rules.collect() };
+    let invocation = Invocation {
+        execution_successful: report.errors.is_empty(),
+        tool_execution_notifications: notifications.collect(),
+    };
+    let results = report.findings.iter().filter_map(result).collect();
+    let run = Run { tool: Tool { driver }, column_kind: "unicodeCodePoints", invocations: [invocation], results };
+    Log { schema: SCHEMA, version: VERSION, runs: [run] }
+}
+
+fn result(finding: &Finding) -> Option<Found<'_>> {
+    let Finding { code, severity, text, cause, object, place, subject, evidence: _ } = finding;
+    let rule_index = RULES.iter().position(|(rule, ..)| rule == code)?;
+    Some(Found {
+        rule_id: code.name(),
+        rule_index,
+        level: level(*severity),
+        message: Text { text },
+        locations: [location(place)],
+        partial_fingerprints: Fingerprints {
+            finding_and_object: format!("{} {object} {}", code.name(), subject.container).trim_end().to_owned(),
+        },
+        properties: Properties { cause, severity: *severity, object },
+    })
+}
+
+fn level(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Critical | Severity::High => "error",
+        Severity::Medium | Severity::Warning | Severity::Low => "warning",
+        Severity::Info => "note",
+    }
+}
+
+fn score(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Critical => "9.5",
+        Severity::High => "8.0",
+        Severity::Medium | Severity::Warning => "5.5",
+        Severity::Low => "3.0",
+        Severity::Info => "1.0",
+    }
+}
+
+fn location(place: &Place) -> Location {
+    let uri = match &*place.file {
+        "-" => STANDARD_INPUT.to_owned(),
+        file => {
+            let path = utf8_percent_encode(file.strip_prefix("./").unwrap_or(file), NOT_IN_PATHS);
+            if file.starts_with('/') { format!("file://{path}") } else { path.to_string() }
+        }
+    };
+    let region = (place.line > 0).then_some(Region { start_line: place.line });
+    Location { physical_location: PhysicalLocation { artifact_location: ArtifactLocation { uri }, region } }
+}
