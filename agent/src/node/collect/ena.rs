@@ -30,7 +30,7 @@ const AVAILABLE: &str = "conntrack_allowance_available";
 /// Looks at the adapters.
 pub(super) struct Ena {
     sys: PathBuf,
-    ask: Ask,
+    pub(super) ask: Ask,
     /// The most connections that could be tracked at any look.
     most_available: Option<u64>,
 }

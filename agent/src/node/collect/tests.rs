@@ -10,6 +10,9 @@ use tempfile::TempDir;
 use super::pods::Shared;
 use super::*;
 
+mod addresses;
+mod devices;
+mod ports;
 mod processes;
 
 /// The uid of a pod of the fixtures, by number.
