@@ -48,6 +48,12 @@ pub(crate) fn clock() -> (BootNs, WallNs) {
     (BootNs(u64::try_from(middle).unwrap_or(0)), WallNs(wall))
 }
 
+/// Processor time that this process has used.
+pub(crate) fn cpu_time() -> std::time::Duration {
+    let ns = nanoseconds(clock_gettime(ClockId::ProcessCPUTime));
+    std::time::Duration::from_nanos(u64::try_from(ns).unwrap_or(0))
+}
+
 fn nanoseconds(time: Timespec) -> i64 {
     time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec)
 }

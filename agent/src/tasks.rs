@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent_core::engine::EngineConfig;
+use agent_core::facts::HostFact;
 use agent_core::input::Input;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -255,6 +256,39 @@ fn log_address(listener: &tokio::net::TcpListener) {
     }
 }
 
+/// What one look at every source of the node's ceilings cost.
+#[derive(serde::Serialize)]
+pub(crate) struct Round {
+    /// Processor time of this process.
+    pub(crate) cpu_us: u64,
+    /// Time that each source took.
+    pub(crate) sources: std::collections::BTreeMap<&'static str, u64>,
+}
+
+/// Looks at every source of the node's ceilings so many times, with time enough in between that nothing is shared: what
+/// the last round told, and what each cost.
+pub(crate) fn look(config: &Config, rounds: u32) -> Result<(Vec<HostFact>, Vec<Round>), Error> {
+    let root = config.cgroup_root().map(ToOwned::to_owned).or_else(|| node::cgroup2_mount(&config.roots.proc));
+    let root = root.ok_or_else(|| Error::NoCgroup2(config.roots.proc.clone()))?;
+    let mut sources = node::collect::sources(&look_settings(config, root));
+    let (mut told, mut costs) = (Vec::new(), Vec::new());
+    for round in 0..rounds {
+        if round > 0 {
+            std::thread::sleep(node::collect::SHARED_FOR);
+        }
+        told.clear();
+        let start = node::cpu_time();
+        collect::once(&mut sources, |facts| told.extend(facts));
+        let cpu_us = u64::try_from(node::cpu_time().saturating_sub(start).as_micros()).unwrap_or(u64::MAX);
+        let sources = told.iter().filter_map(|fact| match fact {
+            HostFact::Collector { collector, duration_ns, .. } => Some((collector.name(), duration_ns / 1_000)),
+            _ => None,
+        });
+        costs.push(Round { cpu_us, sources: sources.collect() });
+    }
+    Ok((told, costs))
+}
+
 /// What `sekisho doctor` finds without a running agent.
 pub(crate) struct Examination {
     /// The machine.
@@ -270,12 +304,15 @@ pub(crate) fn examine(config: &Config) -> Examination {
     let checks = preflight();
     let missing = checks.iter().any(|check| matches!(check.state, CheckState::Missing { .. }));
     let root = config.cgroup_root().map(ToOwned::to_owned).or_else(|| node::cgroup2_mount(&config.roots.proc));
-    let collectors = root.clone().map(|root| collect::once(node::collect::sources(&look_settings(config, root))));
+    let mut collectors = Vec::new();
+    if let Some(root) = root.clone() {
+        let mut sources = node::collect::sources(&look_settings(config, root));
+        collect::once(&mut sources, |facts| collectors.extend(facts.iter().filter_map(pump::standing)));
+    }
     let probes = root.filter(|_| !missing).map(|root| {
         let (sender, _inputs) = mpsc::channel(INPUT_BATCHES);
         let handle = kernel::start(&kernel_options(config, &root), sender)?;
         Ok(handle.probes().iter().map(probe_status).collect())
     });
-    let collectors = collectors.unwrap_or_default().iter().filter_map(pump::standing).collect();
     Examination { checks, probes, collectors }
 }

@@ -114,6 +114,9 @@ pub(crate) struct Source {
     pub(crate) look: Box<dyn Look>,
 }
 
+/// Sources share what they read alike for this long.
+pub(crate) const SHARED_FOR: Duration = pods::FRESH;
+
 /// The metadata service.
 const IMDS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(169, 254, 169, 254), 80));
 

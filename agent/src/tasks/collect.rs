@@ -195,19 +195,20 @@ impl Slot {
     }
 }
 
-/// Every source once, here and now, for `sekisho doctor` without an agent.
-pub(super) fn once(sources: Vec<Source>) -> Vec<HostFact> {
-    let looks = sources.into_iter().map(|mut source| {
+/// Looks at every source once, here and now, and hands over what each tells with its own standing at the end.
+pub(super) fn once(sources: &mut [Source], mut take: impl FnMut(Vec<HostFact>)) {
+    for source in sources {
         let start = std::time::Instant::now();
-        let result = source.look.look(&mut Vec::new());
+        let mut facts = Vec::new();
+        let result = source.look.look(&mut facts);
         let duration_ns = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let (error, absent) = match result {
             Ok(()) => (None, false),
             Err(error) => (Some(error.chain()), error.is_absent()),
         };
-        HostFact::Collector { collector: source.collector, error, absent, duration_ns }
-    });
-    looks.collect()
+        facts.push(HostFact::Collector { collector: source.collector, error, absent, duration_ns });
+        take(facts);
+    }
 }
 
 /// A thread that looks, one job after the other, until nobody has jobs or listens any more.

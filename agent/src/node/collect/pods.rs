@@ -28,7 +28,7 @@ const MAX_NESTED: usize = 6;
 /// Longest list of processes of one cgroup: 131,072 numbers of seven digits.
 const PROCS_BYTES_MAX: u64 = 1 << 20;
 /// A reading serves those who ask within this time. Sources that want pods are due every 10 s and more.
-const FRESH: Duration = Duration::from_secs(5);
+pub(super) const FRESH: Duration = Duration::from_secs(5);
 
 /// What the tree shows.
 #[derive(Debug, Default)]
