@@ -81,6 +81,10 @@ pub struct Books {
     lost_ring_told: [u64; LEDGERS],
 }
 
+/// Records by ledger.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Records([u32; LEDGERS]);
+
 /// One kind's counts at a moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Line {
@@ -187,6 +191,32 @@ impl Fate {
             Self::LostQueue => "lost_queue",
             Self::LostStore => "lost_store",
         }
+    }
+}
+
+impl Records {
+    /// Adds records of one ledger.
+    pub fn add(&mut self, ledger: Ledger, records: u32) {
+        if let Some(count) = self.0.get_mut(ledger as usize) {
+            *count = count.saturating_add(records);
+        }
+    }
+
+    /// Adds all records of another.
+    pub fn merge(&mut self, more: Self) {
+        for (count, more) in self.0.iter_mut().zip(more.0) {
+            *count = count.saturating_add(more);
+        }
+    }
+
+    /// Every ledger with its records.
+    pub fn iter(self) -> impl Iterator<Item = (Ledger, u64)> {
+        Ledger::ALL.iter().copied().zip(self.0).map(|(ledger, records)| (ledger, u64::from(records)))
+    }
+
+    /// All records.
+    pub fn total(self) -> u64 {
+        self.0.iter().copied().map(u64::from).sum()
     }
 }
 

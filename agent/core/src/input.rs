@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use agent_ebpf::shared::{Account, FATES, KINDS};
 use agent_ebpf::wire::{Direction, Kind, Outcome, Owner, Service, Tuple};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::facts::{ClusterFact, HostFact};
 use crate::time::{BootNs, WallNs};
@@ -110,7 +110,7 @@ pub enum Input {
 }
 
 /// Why a span of time is not covered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GapCause {
     /// The agent was not running.
@@ -355,7 +355,7 @@ pub struct MetadataFact {
 }
 
 /// What came of a metadata request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MetadataOutcome {
     /// An answer with status below 400.
@@ -412,7 +412,7 @@ pub struct ResponseFact {
 }
 
 /// HTTP methods, as far as they matter here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Method {
     /// GET.
@@ -428,7 +428,7 @@ pub enum Method {
 }
 
 /// Version of the metadata protocol a request spoke.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ImdsVersion {
     /// Without a token.
@@ -440,7 +440,7 @@ pub enum ImdsVersion {
 }
 
 /// Class of a metadata path. facts: EC2 user guide, instance metadata categories.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Category {
     /// `api/token`.

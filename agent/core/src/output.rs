@@ -8,12 +8,13 @@ mod text;
 use std::sync::Arc;
 
 use agent_ebpf::wire::{Direction, Outcome, Service};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use self::finding::{CapacityRow, Exhaustion, FindingRow, ResourceRow, State};
 pub use self::json::{Envelope, SCHEMA};
 pub use self::rtt::{RTT_BOUNDS_US, RttHistogram};
 
+use crate::books::Records;
 use crate::input::{Category, GapCause, ImdsVersion, MetadataOutcome, Method};
 use crate::time::WallNs;
 
@@ -65,7 +66,7 @@ pub struct Identity {
 }
 
 /// See [`Identity::attribution`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AttributionKind {
     /// A container of a pod.
@@ -111,7 +112,7 @@ pub struct Ancestor {
 }
 
 /// How a process was tied to a socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum By {
     /// It called connect.
@@ -160,7 +161,7 @@ pub struct Peer {
 }
 
 /// Kind of peer; a wrong class is worse than `unknown`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PeerClass {
     /// EC2 instance metadata.
@@ -187,7 +188,7 @@ pub enum PeerClass {
 }
 
 /// `tcp` or `udp`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Protocol {
     /// TCP.
@@ -245,7 +246,7 @@ pub struct FlowRow {
     pub rtt: RttHistogram,
     /// Records that the row was made from, for the books.
     #[serde(skip)]
-    pub records: u64,
+    pub records: Records,
 }
 
 /// A metadata request.

@@ -55,7 +55,7 @@ fn row(pod: &str, peer: &str, bytes_sent: u64) -> FlowRow {
         retransmits: Some(0),
         rtt_us: None,
         rtt: RttHistogram::default(),
-        records: 12,
+        records: agent_core::books::Records::default(),
         merged: false,
         preexisting: false,
     }

@@ -49,7 +49,7 @@ fn flow(workload: &str) -> FlowRow {
         retransmits: Some(4),
         rtt_us: Some(900),
         rtt,
-        records: 3,
+        records: agent_core::books::Records::default(),
         merged: false,
         preexisting: false,
     }

@@ -146,7 +146,7 @@ fn row(
         merged: key.merged,
         preexisting: totals.preexisting,
         rtt: totals.rtt,
-        records: totals.records.iter().map(|(_, records)| records).sum(),
+        records: totals.records,
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use agent_ebpf::wire::{Direction, Outcome, Owner};
 
 use super::FlowMark;
-use crate::books::{LEDGERS, Ledger};
+use crate::books::Records;
 use crate::fast::{FastMap, FastSet};
 use crate::output::{By, Protocol, RttHistogram};
 use crate::time::BootNs;
@@ -105,28 +105,6 @@ impl Totals {
     pub(super) fn absorb(&mut self, more: Self) {
         self.add(&more);
         self.processes.absorb(more.processes);
-    }
-}
-
-/// Records by ledger.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Records([u32; LEDGERS]);
-
-impl Records {
-    pub(super) fn add(&mut self, ledger: Ledger, records: u32) {
-        if let Some(count) = self.0.get_mut(ledger as usize) {
-            *count = count.saturating_add(records);
-        }
-    }
-
-    fn merge(&mut self, more: Self) {
-        for (count, more) in self.0.iter_mut().zip(more.0) {
-            *count = count.saturating_add(more);
-        }
-    }
-
-    pub(super) fn iter(self) -> impl Iterator<Item = (Ledger, u64)> {
-        Ledger::ALL.iter().copied().zip(self.0).map(|(ledger, records)| (ledger, u64::from(records)))
     }
 }
 

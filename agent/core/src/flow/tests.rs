@@ -24,7 +24,7 @@ fn connections_alike_are_one_row() {
         ],
     );
     let [row] = &rows[..] else { panic!("{rows:?}") };
-    assert_eq!((row.connections, row.open, row.processes, row.records), (3, 0, 2, 3));
+    assert_eq!((row.connections, row.open, row.processes, row.records.total()), (3, 0, 2, 3));
     assert_eq!((row.bytes_sent, row.bytes_received, row.retransmits), (300, 3_000, Some(2)));
     assert_eq!((row.rtt_us, row.rtt.count(), row.rtt.sum_us()), (Some(900), 2, 1_200));
     assert_eq!((row.direction, row.service_port, row.outcome), ("outbound", Some(80), Some("established")));
@@ -57,7 +57,7 @@ fn whatever_a_row_shows_keeps_rows_apart() {
         ],
     );
     assert_eq!(rows.len(), 9);
-    assert!(rows.iter().all(|row| row.connections == 1 && row.records == 1));
+    assert!(rows.iter().all(|row| row.connections == 1 && row.records.total() == 1));
 }
 
 #[test]
@@ -244,7 +244,7 @@ fn totals(accounts: &[(u64, Account)]) -> Input {
 type Shown = (&'static str, Option<&'static str>, u64, u64);
 
 fn shown(rows: &[FlowRow]) -> Vec<Shown> {
-    assert!(rows.iter().all(|row| row.merged && row.records == 0 && row.protocol.is_none() && row.peer.ip.is_none()));
+    assert!(rows.iter().all(|row| row.merged && row.records.total() == 0 && row.protocol.is_none() && row.peer.ip.is_none()));
     rows.iter().map(|row| (row.direction, row.outcome, row.connections, row.bytes_sent)).collect()
 }
 

@@ -67,7 +67,7 @@ fn flow() -> FlowRow {
         merged: false,
         preexisting: false,
         rtt,
-        records: 3,
+        records: crate::books::Records::default(),
     }
 }
 

@@ -13,9 +13,16 @@ const SHORT_ID_DIGITS: usize = 12;
 impl Output {
     /// The row as one line, without its end. For people: its form may change; programs read [`Output::to_json`].
     pub fn to_text(&self) -> String {
+        // Second and fraction suffice on a terminal: `12:03:04.567`.
+        let time = self.time().to_string();
+        self.to_text_at(time.get(11..23).unwrap_or(&time))
+    }
+
+    /// As [`Output::to_text`], with the time as the caller writes it.
+    pub fn to_text_at(&self, time: &str) -> String {
         let mut line = String::with_capacity(160);
         // Writing to a String cannot fail.
-        let _ = self.write_text(&mut line);
+        let _ = self.write_text(time, &mut line);
         // Program names, arguments and roles are chosen by workloads: no escape sequence of theirs reaches a terminal.
         if line.contains(char::is_control) {
             line = line.replace(char::is_control, "\u{fffd}");
@@ -23,10 +30,8 @@ impl Output {
         line
     }
 
-    fn write_text(&self, line: &mut String) -> fmt::Result {
-        // Second and fraction suffice on a terminal: `12:03:04.567`.
-        let time = self.time().to_string();
-        write!(line, "{} {:<8} ", time.get(11..23).unwrap_or(&time), self.kind())?;
+    fn write_text(&self, time: &str, line: &mut String) -> fmt::Result {
+        write!(line, "{time} {:<8} ", self.kind())?;
         match self {
             Self::Flow(row) => flow(line, row),
             Self::Metadata(row) => metadata(line, row),
