@@ -244,7 +244,10 @@ fn totals(accounts: &[(u64, Account)]) -> Input {
 type Shown = (&'static str, Option<&'static str>, u64, u64);
 
 fn shown(rows: &[FlowRow]) -> Vec<Shown> {
-    assert!(rows.iter().all(|row| row.merged && row.records.total() == 0 && row.protocol.is_none() && row.peer.ip.is_none()));
+    assert!(
+        rows.iter()
+            .all(|row| row.merged && row.records.total() == 0 && row.protocol.is_none() && row.peer.ip.is_none())
+    );
     rows.iter().map(|row| (row.direction, row.outcome, row.connections, row.bytes_sent)).collect()
 }
 
