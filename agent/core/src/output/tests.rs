@@ -67,7 +67,7 @@ fn flow() -> FlowRow {
         merged: false,
         preexisting: false,
         rtt,
-        records: crate::books::Records::default(),
+        records: Records::default(),
     }
 }
 
