@@ -178,7 +178,18 @@ fn finding(judgement: Judgement, place: &Place, object: &str) -> Option<Finding>
     let Judgement { code, subject, verdict } = judgement;
     let Verdict::Violated(violation) = verdict else { return None };
     let Violation { severity, cause, text, evidence } = *violation;
-    Some(Finding { code, severity, text, cause, object: object.to_owned(), place: place.clone(), subject, evidence })
+    let advice = code.entry().advice;
+    Some(Finding {
+        code,
+        severity,
+        text,
+        cause,
+        advice,
+        object: object.to_owned(),
+        place: place.clone(),
+        subject,
+        evidence,
+    })
 }
 
 /// Each object once, the last one given, ordered by its key.

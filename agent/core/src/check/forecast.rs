@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::report::Identity;
-use crate::facts::PodFacts;
+use crate::facts::{Phase, PodFacts};
 use crate::finding::{Code, Judgement, Severity, Verdict, Violation};
 use crate::papers::demand::Demand;
 use crate::papers::enforcement::{Enforcement, Mode, enforcement};
@@ -19,6 +19,8 @@ pub(super) fn groups(pod: &PodFacts, demand: &Demand) -> Vec<Arc<str>> {
         _ if pod.host_network || pod.windows => false,
         _ if pod.fargate => true,
         (None, _) => pod.first_container_branch_limit,
+        // Its interface is made after it was admitted.
+        (Some(_), _) if pod.phase == Some(Phase::Pending) => pod.first_container_branch_limit,
         (Some(_), Enforcement::Enforced | Enforcement::CannotTell(_)) => true,
         (Some(_), Enforcement::Not(_)) => false,
     };

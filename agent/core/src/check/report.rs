@@ -86,6 +86,8 @@ pub struct Finding {
     pub text: String,
     /// Why, from the code's closed list.
     pub cause: &'static str,
+    /// What to do.
+    pub advice: &'static str,
     /// The object, as `Deployment shop/cart`.
     pub object: String,
     /// Where it stands.

@@ -1,7 +1,7 @@
 //! What a review says of whole sets of manifests.
 
 use super::*;
-use crate::facts::{ContainerFacts, GroupEvent, IdentityEnv, WorkloadRef};
+use crate::facts::{Branch, ContainerFacts, GroupEvent, IdentityEnv, Phase, WorkloadRef};
 use crate::finding::Severity;
 use crate::papers::identity::Kind;
 use crate::papers::testing::{account, branch_pod, container, equal, labels, node, pod, policy, requested};
@@ -171,6 +171,9 @@ fn pods_from_a_cluster_are_judged_as_they_are() {
     let well = check(manifests(vec![manifest("Pod", branch_pod())], None, &policies), &Options::default());
     assert_eq!((codes(&well), groups(one(&well))), (vec![], vec!["sg-1"]));
     assert_eq!(one(&well).identity.kind, Kind::None, "an association would have been injected");
+    let waiting = PodFacts { phase: Some(Phase::Pending), branch: Branch::Absent, ips: Vec::new(), ..branch_pod() };
+    let report = check(manifests(vec![manifest("Pod", waiting)], None, &policies), &Options::default());
+    assert_eq!((codes(&report), groups(one(&report))), (vec![], vec!["sg-1"]));
     let over_node = PodFacts { ips: pod().ips, ..branch_pod() };
     let report = check(manifests(vec![manifest("Pod", over_node)], None, &policies), &Options::default());
     assert_eq!((codes(&report), one(&report).security_groups_source), (vec!["sgp-not-enforced"], "node"));

@@ -66,6 +66,8 @@ struct Driver {
 struct Rule {
     id: &'static str,
     short_description: Text<'static>,
+    full_description: Text<'static>,
+    help: Text<'static>,
     default_configuration: Configuration,
     properties: RuleProperties,
 }
@@ -154,26 +156,32 @@ struct Region {
     start_line: u64,
 }
 
-/// What the rules of a review are called; the codes that it cannot find are not among them.
-const RULES: [(Code, Severity, &str); 9] = [
-    (Code::SgpNotEnforced, Severity::High, "A SecurityGroupPolicy selects the pod and is not enforced"),
-    (Code::SgpStale, Severity::High, "The pod's interface has other security groups than the policies demand"),
-    (Code::SgpOrphaned, Severity::Low, "The pod has a branch interface and no policy selects it"),
-    (Code::SgpInvalid, Severity::Medium, "A SecurityGroupPolicy cannot work as it stands"),
-    (Code::SgpClusterGroup, Severity::Info, "A SecurityGroupPolicy names the cluster security group"),
-    (Code::IrsaNotInjected, Severity::Medium, "The service account names a role, and no container has it"),
-    (Code::IdentityConflict, Severity::Medium, "Two AWS identities in one container, and the one not meant wins"),
-    (Code::StaticCredentials, Severity::High, "A long-term access key stands in a pod's environment"),
-    (Code::PodIdentityUnreachable, Severity::Medium, "The pod cannot reach the EKS Pod Identity agent"),
+/// What a review can find.
+const RULES: [Code; 9] = [
+    Code::SgpNotEnforced,
+    Code::SgpStale,
+    Code::SgpOrphaned,
+    Code::SgpInvalid,
+    Code::SgpClusterGroup,
+    Code::IrsaNotInjected,
+    Code::IdentityConflict,
+    Code::StaticCredentials,
+    Code::PodIdentityUnreachable,
 ];
 
 /// The whole answer.
 pub(super) fn log(report: &CheckReport) -> Log<'_> {
-    let rules = RULES.iter().map(|(code, severity, text)| Rule {
-        id: code.name(),
-        short_description: Text { text },
-        default_configuration: Configuration { level: level(*severity) },
-        properties: RuleProperties { tags: ["security", "kubernetes"], security_severity: score(*severity) },
+    let rules = RULES.iter().map(|code| {
+        let entry = code.entry();
+        let worst = entry.severities.last().copied().unwrap_or(Severity::Info);
+        Rule {
+            id: code.name(),
+            short_description: Text { text: entry.title },
+            full_description: Text { text: entry.about },
+            help: Text { text: entry.advice },
+            default_configuration: Configuration { level: level(worst) },
+            properties: RuleProperties { tags: ["security", "kubernetes"], security_severity: score(worst) },
+        }
     });
     let notifications = report.errors.iter().map(|problem| Notification {
         level: "error",
@@ -191,8 +199,8 @@ pub(super) fn log(report: &CheckReport) -> Log<'_> {
 }
 
 fn result(finding: &Finding) -> Option<Found<'_>> {
-    let Finding { code, severity, text, cause, object, place, subject, evidence: _ } = finding;
-    let rule_index = RULES.iter().position(|(rule, ..)| rule == code)?;
+    let Finding { code, severity, text, cause, object, place, subject, .. } = finding;
+    let rule_index = RULES.iter().position(|rule| rule == code)?;
     Some(Found {
         rule_id: code.name(),
         rule_index,

@@ -25,6 +25,15 @@ pub(super) fn report(report: &CheckReport) -> String {
         one_pod(&mut out, pod);
         out.push('\n');
     }
+    let advice: BTreeMap<&str, &str> =
+        report.findings.iter().map(|finding| (finding.code.name(), finding.advice)).collect();
+    if !advice.is_empty() {
+        line(&mut out, "What to do");
+        for (code, advice) in advice {
+            line(&mut out, &format!("  {code}: {advice}"));
+        }
+        out.push('\n');
+    }
     line(&mut out, &summary(report));
     out
 }
