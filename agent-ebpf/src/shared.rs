@@ -58,6 +58,7 @@ pub mod counter {
 
 /// Totals of one cgroup, map `ACCOUNTS`; all fields but the windows only grow, by atomic adds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[repr(C)]
 pub struct Account {
     /// Budget window of each ring: the window's number in the high half, bytes used in the low half.

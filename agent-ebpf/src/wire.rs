@@ -25,6 +25,7 @@ macro_rules! closed_enum {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $value:literal,)+ }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
         #[repr(u8)]
         pub enum $name { $($(#[$vdoc])* $variant = $value,)+ }
 
@@ -210,6 +211,7 @@ pub struct Header {
 
 /// A process, told apart from later ones with the same number by its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[repr(C)]
 pub struct Owner {
     /// `start_boottime` of the thread group's leader, boot-time nanoseconds.
@@ -217,6 +219,7 @@ pub struct Owner {
     /// Process id (thread group id) in the initial pid namespace; 0 means not known.
     pub tgid: u32,
     /// Zero.
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub pad: u32,
 }
 

@@ -91,6 +91,20 @@ pub struct Counts {
     pub malformed: u64,
 }
 
+impl Counts {
+    /// By names for rows and labels.
+    pub fn by_reason(&self) -> [(&'static str, u64); 5] {
+        let Self { without_uid, other_node, contradicted, no_room, malformed } = *self;
+        [
+            ("without_uid", without_uid),
+            ("other_node", other_node),
+            ("contradicted", contradicted),
+            ("no_room", no_room),
+            ("malformed", malformed),
+        ]
+    }
+}
+
 impl Cluster {
     /// Takes in what the cluster tells.
     pub fn learn(&mut self, fact: ClusterFact, now: BootNs) {

@@ -14,7 +14,7 @@ use crate::facts::{ClusterFact, HostFact};
 use crate::time::{BootNs, WallNs};
 
 /// One thing that the Engine is told.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Input {
     /// Time passes: drives folding, expiry and the mapping between the two clocks. About once a second.
     Tick {
@@ -122,7 +122,7 @@ pub enum GapCause {
 }
 
 /// Why a record was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
 pub enum DecodeError {
     /// Shorter than its header, its fixed part or the lengths that it states.
     #[error("record is shorter than it says")]
@@ -142,7 +142,7 @@ pub enum DecodeError {
 }
 
 /// Both ends of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Ends {
     /// This socket's address.
     pub local: IpAddr,
@@ -171,7 +171,7 @@ impl From<&Tuple> for Ends {
 
 /// A TCP connection's end, or a snapshot of it. Bytes and retransmits count since the connection's last record.
 #[expect(clippy::struct_excessive_bools, reason = "facts of a record, independent of each other")]
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TcpFact {
     /// When the record was written.
     pub time: BootNs,
@@ -212,7 +212,7 @@ pub struct TcpFact {
 }
 
 /// A UDP flow's end, or a snapshot of it. Counts are since the flow's last record.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct UdpFact {
     /// When the record was written.
     pub time: BootNs,
@@ -249,7 +249,7 @@ pub struct UdpFact {
 }
 
 /// A connect that never became a connection.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AttemptFact {
     /// When the record was written.
     pub time: BootNs,
@@ -268,7 +268,7 @@ pub struct AttemptFact {
 }
 
 /// A process and the name it gave itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NamedProcess {
     /// Which.
     pub owner: Owner,
@@ -277,7 +277,7 @@ pub struct NamedProcess {
 }
 
 /// A process started another program.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ExecFact {
     /// When.
     pub time: BootNs,
@@ -298,7 +298,7 @@ pub struct ExecFact {
 }
 
 /// A process was made.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ForkFact {
     /// When.
     pub time: BootNs,
@@ -311,7 +311,7 @@ pub struct ForkFact {
 }
 
 /// A process as /proc shows it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProcessFact {
     /// Which.
     pub process: NamedProcess,
@@ -326,7 +326,7 @@ pub struct ProcessFact {
 }
 
 /// A request to a metadata service and what came of it. Holds nothing secret.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MetadataFact {
     /// First byte of the request; of the answer or the connection's start when no request was seen.
     pub time: BootNs,
@@ -383,7 +383,7 @@ pub enum MetadataOutcome {
 }
 
 /// What is kept of a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestFact {
     /// Method.
     pub method: Method,
@@ -399,7 +399,7 @@ pub struct RequestFact {
 }
 
 /// What is kept of an answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResponseFact {
     /// Status code.
     pub status: u16,
@@ -468,7 +468,7 @@ pub enum Category {
 }
 
 /// The kernel's counters, summed over CPUs, and accounts.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct KernelTotals {
     /// Records by kind and fate, see `agent_ebpf::shared::Fate`.
     pub records: [[u64; FATES]; KINDS],

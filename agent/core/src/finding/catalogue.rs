@@ -9,7 +9,7 @@ mod picture;
 
 use super::{Code, Severity};
 
-pub use self::page::{Explanation, index};
+pub use self::page::{Explanation, index, list};
 
 /// All that is to be said about a code.
 #[derive(Debug)]

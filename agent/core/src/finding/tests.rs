@@ -1,4 +1,7 @@
 //! Every condition of a finding, and everything that must keep it silent, as inputs to the Engine.
 
 mod bench;
+mod flows;
+mod replay;
 mod requests;
+mod traffic;

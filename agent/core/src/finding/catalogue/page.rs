@@ -162,6 +162,15 @@ fn wrap(out: &mut String, text: &str, first: &str, next: &str, width: usize) -> 
     writeln!(out, "{line}")
 }
 
+/// All codes with their titles, a line each.
+pub fn list() -> String {
+    let mut list = String::new();
+    for code in Code::ALL {
+        let _ = writeln!(list, "{:<28} {}", code.name(), code.entry().title);
+    }
+    list
+}
+
 /// The table of all codes: `docs/findings/README.md`.
 pub fn index() -> String {
     let mut page = String::from("| code | severity | what it says |\n|---|---|---|\n");
