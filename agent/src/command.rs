@@ -11,6 +11,7 @@ use crate::api::client;
 use crate::config::{Config, SOCKET_DEFAULT, Sources};
 use crate::lines::Form;
 
+mod capacity;
 mod check;
 mod doctor;
 mod internal;
@@ -34,6 +35,7 @@ struct Cli {
 enum Command {
     Run(run::Run),
     Observe(observe::Observe),
+    Capacity(capacity::Capacity),
     Check(check::Check),
     Doctor(doctor::Doctor),
     #[command(hide = true)]
@@ -82,6 +84,7 @@ pub(crate) fn main() -> ExitCode {
     let result = log().and_then(|()| match cli.command {
         Command::Run(run) => run.run(),
         Command::Observe(observe) => observe.run(),
+        Command::Capacity(capacity) => capacity.run(),
         Command::Check(check) => check.run(),
         Command::Doctor(doctor) => doctor.run(),
         Command::Internal(internal) => internal.run(),

@@ -72,7 +72,6 @@ pub(crate) fn status(path: &Path) -> Result<Status, Error> {
 }
 
 /// What the agent knows now, a line of JSON each.
-#[expect(dead_code, reason = "asked by the commands that show findings and capacity")]
 pub(crate) fn state<T: serde::de::DeserializeOwned>(path: &Path, verb: Verb) -> Result<Vec<T>, Error> {
     let mut stream = ask(path, &Request::state(verb))?;
     let mut lines = Vec::new();

@@ -58,7 +58,8 @@ pub struct Plan {
     /// The most that may be held: only where the CNI's own course decides.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at_most: Option<PlanHolding>,
-    /// Branch interfaces for pods with security groups of their own; 0: off, or the type has no trunk.
+    /// Branch interfaces that the type's trunk carries, for pods with security groups of their own where `ENABLE_POD_ENI` is
+    /// set; 0: the type has no trunk.
     pub branch_interfaces: u32,
     /// EBS volumes for pods, the root volume not among them, with so many interfaces attached.
     pub volume_slots: u32,
@@ -175,7 +176,7 @@ pub fn plan(of: &InstanceType, ask: &Ask) -> Plan {
         max_pods,
         holding: PlanHolding::of_least(&held),
         at_most: held.exact().is_none().then(|| PlanHolding::of_most(&held)),
-        branch_interfaces: if settings.pod_eni { of.branch_interfaces } else { 0 },
+        branch_interfaces: of.branch_interfaces,
         volume_slots: of.volumes.slots(most),
         network_mbps: of.network_mbps,
         network_peak_mbps: of.network_peak_mbps,
