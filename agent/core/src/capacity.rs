@@ -1,7 +1,9 @@
 //! Capacity: how full the node's ceilings are, which one binds first, and what would fit.
 
+mod forecast;
 pub mod instances;
 mod ipam;
+pub mod model;
 pub mod plan;
 pub mod pool;
 mod resource;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use agent_ebpf::wire::{Direction, Outcome, Service};
 use serde::{Deserialize, Serialize};
 
-pub use self::finding::{CapacityRow, Exhaustion, FindingRow, ResourceRow, State};
+pub use self::finding::{CapacityRow, Exhaustion, FindingRow, PoolAdvice, PoolRow, ResourceRow, State};
 pub use self::json::{Envelope, SCHEMA};
 pub use self::rtt::{RTT_BOUNDS_US, RttHistogram};
 

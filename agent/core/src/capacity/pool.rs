@@ -117,6 +117,11 @@ impl Pool {
         narrow(self.most_places() * self.place)
     }
 
+    /// Most prefixes that the interfaces can carry; `None`: without prefix delegation.
+    pub fn most_prefixes(&self) -> Option<u32> {
+        (self.place > 1).then(|| narrow(self.most_places()))
+    }
+
     /// Most pods that get an address: what the interfaces carry, and, with `MINIMUM_IP_TARGET` alone, what that holds: then
     /// nothing asks for more when the addresses are used up.
     pub fn reachable(&self) -> u32 {

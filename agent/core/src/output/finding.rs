@@ -81,6 +81,43 @@ pub struct CapacityRow {
     pub pods_fit: Option<u64>,
     /// What stops the next one; `None`: cannot tell.
     pub binding_resource: Option<Resource>,
+    /// What the CNI's pool of addresses holds; `None`: nobody tells, or there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<PoolRow>,
+}
+
+/// What the CNI's pool of addresses holds on this node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolRow {
+    /// Addresses for pods that the node holds.
+    pub addresses_held: u32,
+    /// Those that pods have.
+    pub assigned: u32,
+    /// Those that nobody has: held for pods that may come.
+    pub free: u32,
+    /// The setting that holds them; `None`: the settings are not known.
+    pub why: Option<String>,
+    /// Least that ipamd's loop comes to rest at with so many pods; `None`: settings or instance type are not known.
+    pub expected_least: Option<u32>,
+    /// The most, whatever pods there were before; `None` as above.
+    pub expected_most: Option<u32>,
+    /// Settings that would hold fewer; `None`: not known, or these hold few enough.
+    pub recommended: Option<PoolAdvice>,
+}
+
+/// Settings that hold fewer addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolAdvice {
+    /// `WARM_IP_TARGET`.
+    pub warm_ip_target: u32,
+    /// `MINIMUM_IP_TARGET`.
+    pub minimum_ip_target: u32,
+    /// Addresses for pods that the node would hold.
+    pub addresses_held: u32,
+    /// Fewer than now.
+    pub addresses_saved: u32,
+    /// Pods beyond the present ones that may start at once without waiting for EC2.
+    pub burst_pods: u32,
 }
 
 /// One ceiling.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use agent_core::capacity::Unit;
-use agent_core::output::{CapacityRow, Exhaustion, ResourceRow};
+use agent_core::output::{CapacityRow, Exhaustion, PoolRow, ResourceRow};
 
 use crate::lines::clean_into;
 
@@ -33,7 +33,28 @@ pub(super) fn table(node: &str, row: &CapacityRow) -> String {
     for resource in &row.resources {
         line(&mut text, resource);
     }
+    if let Some(pool) = &row.pool {
+        pool_lines(&mut text, pool);
+    }
     text
+}
+
+/// What the CNI holds ready, and how it would hold less.
+fn pool_lines(text: &mut String, pool: &PoolRow) {
+    let PoolRow { addresses_held, assigned, free, why, recommended, .. } = pool;
+    let _ = writeln!(text, "\naddresses for pods: {addresses_held} held, {assigned} in use, {free} free");
+    if let Some(why) = why {
+        let _ = writeln!(text, "  {why}");
+    }
+    if let Some(advice) = recommended {
+        let _ = writeln!(
+            text,
+            "  WARM_IP_TARGET={} MINIMUM_IP_TARGET={} would hold {}: {} fewer",
+            advice.warm_ip_target, advice.minimum_ip_target, advice.addresses_held, advice.addresses_saved
+        );
+        let _ =
+            writeln!(text, "  and {} more pods would start at once; see `sekisho capacity plan`", advice.burst_pods);
+    }
 }
 
 fn line(text: &mut String, row: &ResourceRow) {
@@ -141,6 +162,7 @@ impl std::fmt::Display for Amount {
 mod tests {
     use super::*;
     use agent_core::capacity::Resource;
+    use agent_core::output::PoolAdvice;
     use agent_core::time::WallNs;
 
     fn resource(resource: Resource, scope: &str, used: Option<u64>, limit: Option<u64>) -> ResourceRow {
@@ -175,6 +197,21 @@ mod tests {
             ],
             pods_fit: Some(8),
             binding_resource: Some(Resource::PodIps),
+            pool: Some(PoolRow {
+                addresses_held: 58,
+                assigned: 3,
+                free: 55,
+                why: Some("WARM_ENI_TARGET=1: that many interfaces of addresses stay free".to_owned()),
+                expected_least: Some(58),
+                expected_most: Some(116),
+                recommended: Some(PoolAdvice {
+                    warm_ip_target: 2,
+                    minimum_ip_target: 3,
+                    addresses_held: 5,
+                    addresses_saved: 53,
+                    burst_pods: 2,
+                }),
+            }),
         };
         let text = table("ip-10-0-1-7", &row);
         assert_eq!(
@@ -188,14 +225,20 @@ mod tests {
              memory_requests    node                 ###-------  33%   5.0Gi/15.0Gi\n\
              ena_conn…allowance interface eth0                             ?/136k\n\
              threads            pod shop/…-x2k4q\u{fffd}[2J ----------   0%       0/1024\n\
-             image_bytes        node                                   7.0Gi/-\n"
+             image_bytes        node                                   7.0Gi/-\n\
+             \n\
+             addresses for pods: 58 held, 3 in use, 55 free\n\
+             \x20 WARM_ENI_TARGET=1: that many interfaces of addresses stay free\n\
+             \x20 WARM_IP_TARGET=2 MINIMUM_IP_TARGET=3 would hold 5: 53 fewer\n\
+             \x20 and 2 more pods would start at once; see `sekisho capacity plan`\n"
         );
         assert!(text.lines().all(|line| line.chars().count() <= 80));
     }
 
     #[test]
     fn nothing_known_says_so() {
-        let row = CapacityRow { time: WallNs(0), resources: Vec::new(), pods_fit: None, binding_resource: None };
+        let row =
+            CapacityRow { time: WallNs(0), resources: Vec::new(), pods_fit: None, binding_resource: None, pool: None };
         let text = table("n", &row);
         assert!(text.contains("cannot tell") && text.contains("sekisho doctor"), "{text}");
     }

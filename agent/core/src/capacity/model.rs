@@ -1,0 +1,199 @@
+//! All ceilings of the node together: what is used, what is left, which one stops the next pod, and when.
+//!
+//! Readings come from the collectors as samples and counters, and from the cluster as facts. From both are made
+//! [`line::Line`]s, one for each resource and scope; from these the row, the pods that still fit, and the judgements.
+
+mod derived;
+mod fit;
+mod judge;
+mod known;
+mod line;
+mod pool;
+mod readings;
+mod settings;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use self::judge::Judge;
+use self::known::Known;
+use self::line::Line;
+use self::readings::Readings;
+pub use self::settings::{Settings, Shape};
+use super::forecast::Series;
+use super::{Resource, Scope};
+use crate::facts::{ClusterFact, HostFact};
+use crate::finding::Judgement;
+use crate::output::{CapacityRow, Exhaustion, ResourceRow};
+use crate::time::{BootNs, Clock};
+
+/// A row, and an evaluation, this often.
+const EVERY_NS: u64 = 30_000_000_000;
+/// Most series of readings, of about 900 bytes: under 1 MiB. 250 pods have some 750. What comes beyond has no forecast.
+const MAX_SERIES: usize = 1_024;
+/// Rows of pods that are shown for each resource: those with the least left.
+const POD_ROWS: usize = 5;
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub struct Capacity {
+    settings: Settings,
+    readings: Readings,
+    known: Known,
+    series: BTreeMap<(Resource, Scope), Series>,
+    judge: Judge,
+    judgements: Vec<Judgement>,
+    next: Option<BootNs>,
+    clock: Clock,
+    refused: u64,
+}
+
+impl Capacity {
+    /// Knows nothing yet.
+    pub fn new(settings: Settings) -> Self {
+        Self { settings, ..Self::default() }
+    }
+
+    /// What a look at the node told.
+    pub fn host(&mut self, fact: &HostFact, now: BootNs) {
+        if let HostFact::Samples { samples, .. } = fact {
+            for sample in samples {
+                if let Some(used) = sample.used {
+                    self.push((sample.resource, sample.scope.clone()), used, now);
+                }
+            }
+        }
+        self.readings.host(fact, now);
+    }
+
+    /// What the cluster told.
+    pub fn cluster(&mut self, fact: &ClusterFact, now: BootNs) {
+        self.known.cluster(fact, now, self.clock);
+    }
+
+    /// Time goes by: every half minute a row, after a new evaluation.
+    pub fn tick(&mut self, now: BootNs, clock: Clock) -> Option<CapacityRow> {
+        self.clock = clock;
+        // The first row waits for the collectors' first round.
+        let next = *self.next.get_or_insert(BootNs(now.0.saturating_add(EVERY_NS)));
+        if now < next {
+            return None;
+        }
+        self.next = Some(BootNs(now.0.saturating_add(EVERY_NS)));
+        self.known.expire(now);
+        self.readings.expire(now);
+        let lines = self.lines(now);
+        for line in lines.iter().filter(|line| line.derived) {
+            if let Some(used) = line.used {
+                self.push((line.resource, line.scope.clone()), used, now);
+            }
+        }
+        let present: std::collections::BTreeSet<_> = lines.iter().map(|line| (line.resource, &line.scope)).collect();
+        self.series.retain(|(resource, scope), _| present.contains(&(*resource, scope)));
+        self.judgements = self.judge.evaluate(&judge::Seen {
+            lines: &lines,
+            series: &self.series,
+            refusals: &self.readings.refusals(now),
+            memory_stalls: self.readings.memory_stalls(),
+            settings: &self.settings,
+            known: &self.known,
+        });
+        Some(self.put_together(lines, now, clock))
+    }
+
+    /// All ceilings as they stand.
+    pub fn row(&self, now: BootNs, clock: Clock) -> CapacityRow {
+        self.put_together(self.lines(now), now, clock)
+    }
+
+    /// What the last evaluation said: complete for the codes `capacity-low` and `capacity-exhausted`.
+    pub fn judgements(&self) -> &[Judgement] {
+        &self.judgements
+    }
+
+    /// Readings, pods and series that found no room since the start.
+    pub fn refused(&self) -> u64 {
+        self.refused + self.readings.refused() + self.known.refused()
+    }
+
+    fn push(&mut self, key: (Resource, Scope), used: u64, now: BootNs) {
+        if self.series.len() >= MAX_SERIES && !self.series.contains_key(&key) {
+            self.refused += 1;
+            return;
+        }
+        self.series.entry(key).or_default().push(now, used);
+    }
+
+    fn lines(&self, now: BootNs) -> Vec<Line> {
+        let mut found = derived::lines(&self.readings, &self.known, now);
+        found.extend(self.readings.lines(now));
+        line::merge(found)
+    }
+
+    fn put_together(&self, lines: Vec<Line>, now: BootNs, clock: Clock) -> CapacityRow {
+        let shape = self.settings.shape.or_else(|| self.known.usual_shape());
+        let fit = fit::fit(&lines, shape.unwrap_or_default(), &self.known);
+        let binding = fit.map(|fit| fit.stopped_by);
+        let mut rows: Vec<_> = shown(lines).into_iter().map(|line| self.resource_row(&line)).collect();
+        rows.sort_by_key(|row| std::cmp::Reverse((Some(row.resource) == binding, filled(row))));
+        CapacityRow {
+            time: clock.wall(now),
+            resources: rows,
+            pods_fit: fit.map(|fit| fit.pods),
+            binding_resource: binding,
+            pool: pool::row(&self.readings, &self.known, now),
+        }
+    }
+
+    fn resource_row(&self, line: &Line) -> ResourceRow {
+        let series = self.series.get(&(line.resource, line.scope.clone()));
+        let exhaustion_s = match (line.limit, series) {
+            (Some(limit), Some(series)) => series.forecast(limit),
+            _ => Exhaustion::CannotTell,
+        };
+        ResourceRow {
+            resource: line.resource,
+            scope: self.known.name(&line.scope),
+            used: line.used,
+            limit: line.limit,
+            unit: line.resource.unit(),
+            source: line.source.to_string(),
+            age_s: line.age_s,
+            headroom: line.headroom(),
+            exhaustion_s,
+        }
+    }
+}
+
+/// How full, in parts of 65,536; `None`: cannot tell, and last.
+fn filled(row: &ResourceRow) -> Option<u64> {
+    line::filled(row.used?, row.limit?)
+}
+
+/// Of the pods' lines those with the least left, and all others.
+fn shown(lines: Vec<Line>) -> Vec<Line> {
+    let (mut of_pods, mut others): (Vec<_>, Vec<_>) =
+        lines.into_iter().partition(|line| matches!(line.scope, Scope::Pod(_)));
+    of_pods.sort_by_key(|line| std::cmp::Reverse(line.filled()));
+    let mut count: BTreeMap<Resource, usize> = BTreeMap::new();
+    of_pods.retain(|line| {
+        let count = count.entry(line.resource).or_default();
+        *count += 1;
+        *count <= POD_ROWS
+    });
+    others.extend(of_pods);
+    others
+}
+
+/// The node itself.
+fn node() -> Scope {
+    Scope::Node
+}
+
+/// A text that is shared.
+fn shared(text: String) -> Arc<str> {
+    Arc::from(text)
+}
+
+#[cfg(test)]
+mod tests;

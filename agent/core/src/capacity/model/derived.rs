@@ -1,0 +1,207 @@
+//! Ceilings that no single source tells: requests against allocatable, interfaces and addresses against what the type and
+//! the CNI's settings allow, volumes against places that interfaces share, bandwidths against the type's.
+
+use super::known::{Known, has_branch};
+use super::line::Line;
+use super::readings::Readings;
+use super::{node, shared};
+use crate::capacity::instances::InstanceType;
+use crate::capacity::plan::recommended_max_pods;
+use crate::capacity::pool::{Pool, Settings};
+use crate::capacity::{IpamFacts, Limit, Resource};
+use crate::facts::Source;
+use crate::time::BootNs;
+
+/// What is known at one moment.
+struct Moment<'a> {
+    readings: &'a Readings,
+    known: &'a Known,
+    now: BootNs,
+    /// Ages of what the cluster told of pods and of the node; `None`: nothing, or too long ago.
+    pods_age_s: Option<u64>,
+    node_age_s: Option<u64>,
+    found: Vec<Line>,
+}
+
+/// The instance's type: the label wins over what the node tells of itself.
+pub(super) fn instance(readings: &Readings, known: &Known) -> Option<InstanceType> {
+    known.instance().or_else(|| readings.instance())
+}
+
+/// The kubelet's max-pods: allocatable wins over the kubelet's files, those over the type's recommendation.
+pub(super) fn max_pods(readings: &Readings, known: &Known, of: &InstanceType, settings: &Settings, now: BootNs) -> u32 {
+    let told = known.node().and_then(|node| node.pods);
+    let read = readings.node(Resource::Pods, now).and_then(|(sample, _)| match sample.limit {
+        Limit::Of(limit) => u32::try_from(limit).ok(),
+        Limit::Unknown | Limit::Unlimited => None,
+    });
+    told.or(read).unwrap_or_else(|| recommended_max_pods(of, settings))
+}
+
+/// Addresses of the pool that pods have; `None`: nobody tells.
+pub(super) fn assigned(ipam: &IpamFacts) -> Option<u64> {
+    let listed = Some(ipam.allocations.len() as u64).filter(|&count| count > 0);
+    ipam.assigned.map(u64::from).or(listed)
+}
+
+/// All of them.
+pub(super) fn lines(readings: &Readings, known: &Known, now: BootNs) -> Vec<Line> {
+    let mut moment = Moment {
+        readings,
+        known,
+        now,
+        pods_age_s: known.age_s(Source::Pods, now),
+        node_age_s: known.age_s(Source::Node, now),
+        found: Vec::new(),
+    };
+    moment.requests();
+    moment.branches();
+    moment.images();
+    let instance = instance(readings, known);
+    if let Some(of) = &instance {
+        moment.interfaces(of);
+        moment.bandwidths(of);
+    }
+    moment.addresses(instance.as_ref());
+    moment.volumes(instance.as_ref());
+    moment.found
+}
+
+impl Moment<'_> {
+    fn put(&mut self, resource: Resource, used: Option<u64>, limit: Option<u64>, source: &str, age_s: u64) {
+        if used.is_none() && limit.is_none() {
+            return;
+        }
+        let source = shared(source.to_owned());
+        self.found.push(Line { resource, scope: node(), used, limit, source, age_s, derived: true });
+    }
+
+    /// Pods and what they ask for, against allocatable.
+    fn requests(&mut self) {
+        let node = self.known.node().filter(|_| self.node_age_s.is_some());
+        let age_s = self.pods_age_s.unwrap_or(0).max(self.node_age_s.unwrap_or(0));
+        let (pods, cpu, memory) = match self.known.pods().filter(|_| self.pods_age_s.is_some()) {
+            None => (None, None, None),
+            Some(pods) => {
+                let (mut count, mut cpu, mut memory) = (0_u64, 0_u64, 0_u64);
+                for pod in pods {
+                    count += 1;
+                    cpu = cpu.saturating_add(pod.requests.cpu_milli);
+                    memory = memory.saturating_add(pod.requests.memory_bytes);
+                }
+                (Some(count), Some(cpu), Some(memory))
+            }
+        };
+        let source = match (pods, node) {
+            (Some(_), Some(_)) => "pods; node's allocatable",
+            (Some(_), None) => "pods",
+            _ => "node's allocatable",
+        };
+        let limit = node.and_then(|node| node.pods).map(u64::from);
+        let (cpu_limit, memory_limit) = (node.and_then(|node| node.cpu_milli), node.and_then(|node| node.memory_bytes));
+        self.put(Resource::Pods, pods, limit, source, age_s);
+        self.put(Resource::CpuRequests, cpu, cpu_limit, source, age_s);
+        self.put(Resource::MemoryRequests, memory, memory_limit, source, age_s);
+    }
+
+    /// Branch interfaces of pods, and those that cool down.
+    fn branches(&mut self) {
+        let Some(pods_age_s) = self.pods_age_s else { return };
+        let Some(pods) = self.known.pods() else { return };
+        let used = pods.filter(|pod| has_branch(pod)).count() as u64;
+        let cooling = self.known.cooling(self.now);
+        let told = self.known.node().filter(|_| self.node_age_s.is_some()).and_then(|node| node.branch_interfaces);
+        let by_type = || {
+            let of = instance(self.readings, self.known).filter(|_| self.known.has_trunk())?;
+            Some(of.branch_interfaces)
+        };
+        let (limit, mut source) = match told {
+            Some(limit) => (Some(limit), "pods; node's allocatable".to_owned()),
+            None => (by_type(), "pods; instance type".to_owned()),
+        };
+        if limit.is_none() && used == 0 && cooling == 0 {
+            return;
+        }
+        if cooling > 0 {
+            source = format!("{source}; {cooling} of them cool down after their pods");
+        }
+        let age_s = pods_age_s.max(self.node_age_s.unwrap_or(0));
+        self.put(Resource::BranchInterfaces, Some(used + cooling), limit.map(u64::from), &source, age_s);
+    }
+
+    fn images(&mut self) {
+        let (Some(age_s), Some(node)) = (self.node_age_s, self.known.node()) else { return };
+        self.put(Resource::ImageBytes, node.image_bytes, None, "node's status.images", age_s);
+    }
+
+    fn interfaces(&mut self, of: &InstanceType) {
+        let limit = Some(u64::from(of.interfaces_total));
+        let source = |seen: &str| format!("{seen}; {} has {}", of.name, of.interfaces_total);
+        match self.readings.interfaces(self.now) {
+            Some((used, age_s, seen)) => self.put(Resource::Interfaces, Some(used), limit, &source(seen), age_s),
+            None => self.put(Resource::Interfaces, None, limit, &source("not seen"), 0),
+        }
+    }
+
+    /// Limits only: what is used the collectors tell.
+    fn bandwidths(&mut self, of: &InstanceType) {
+        let megabits = |mbps: Option<u32>| mbps.map(|mbps| u64::from(mbps) * 1_000_000);
+        let source = format!("{} always has so much", of.name);
+        self.put(Resource::NetworkBandwidth, None, megabits(of.network_mbps), &source, 0);
+        self.put(Resource::EbsBandwidth, None, megabits(of.ebs_mbps).map(|bits| bits / 8), &source, 0);
+        self.put(Resource::EbsIops, None, of.ebs_iops.map(u64::from), &source, 0);
+    }
+
+    /// Addresses of the CNI's pool.
+    fn addresses(&mut self, instance: Option<&InstanceType>) {
+        let Some((ipam, age_s)) = self.readings.ipam(self.now) else { return };
+        let used = assigned(ipam);
+        // IPv6: one prefix of a /80 has more addresses than pods will ever be.
+        let pool = instance.zip(ipam.settings.as_ref()).filter(|(_, settings)| !settings.ipv6);
+        let Some((of, settings)) = pool else {
+            self.put(Resource::PodIps, used, None, "ipamd", age_s);
+            return;
+        };
+        let settings = Settings::from(settings);
+        let pool = Pool::new(of, &settings, max_pods(self.readings, self.known, of, &settings, self.now));
+        let limit = u64::from(pool.reachable());
+        let prefixes = ipam.prefixes.map(u64::from);
+        self.put(Resource::PodIps, used, Some(limit), &format!("ipamd; {} carries {limit}", of.name), age_s);
+        if let Some(most) = pool.most_prefixes() {
+            self.put(Resource::IpPrefixes, prefixes, Some(u64::from(most)), &format!("ipamd; {}", of.name), age_s);
+        }
+    }
+
+    /// Volumes of pods: what the scheduler takes for the limit, unless interfaces that came later took its places.
+    fn volumes(&mut self, instance: Option<&InstanceType>) {
+        // The root volume is attached too, and no pod's.
+        let attached = self.readings.node(Resource::EbsVolumes, self.now);
+        let used = attached.and_then(|(sample, _)| sample.used).map(|used| used.saturating_sub(1));
+        let told = self.known.csi_volumes().filter(|_| self.known.age_s(Source::CsiNode, self.now).is_some());
+        let interfaces = self.readings.interfaces(self.now).map(|(count, ..)| count);
+        let places = instance.map(|of| {
+            let count = u32::try_from(interfaces.unwrap_or(1)).unwrap_or(u32::MAX);
+            (of.volumes.slots(count), of)
+        });
+        let age_s = attached.map_or(0, |(_, age_s)| age_s);
+        let (limit, source) = match (told, places) {
+            (Some(told), Some((places, of))) if of.volumes.shared && interfaces.is_some() && places < told => {
+                let count = interfaces.unwrap_or_default();
+                let source = format!(
+                    "CSINode says {told}, as of the driver's start; {count} interfaces share the places of {}: {places}",
+                    of.name
+                );
+                (Some(places), source)
+            }
+            (Some(told), _) => (Some(told), "CSINode allocatable".to_owned()),
+            (None, Some((places, of))) if interfaces.is_some() || !of.volumes.shared => {
+                (Some(places), format!("instance type {}", of.name))
+            }
+            _ => (None, String::new()),
+        };
+        if limit.is_some() {
+            let source = if used.is_some() { format!("attached volumes but the first; {source}") } else { source };
+            self.put(Resource::EbsVolumes, used, limit.map(u64::from), &source, age_s);
+        }
+    }
+}
