@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+mod capacity;
 mod check;
 mod collect;
 mod keys;
@@ -13,6 +14,7 @@ mod layers;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use capacity::Capacity;
 pub(crate) use collect::{Collect, Endpoint};
 pub(crate) use keys::{SOCKET_DEFAULT, markdown};
 pub(crate) use layers::Sources;
@@ -35,6 +37,8 @@ pub(crate) struct Config {
     pub(crate) roots: Roots,
     /// See [`Processes`].
     pub(crate) processes: Processes,
+    /// See [`Capacity`].
+    pub(crate) capacity: Capacity,
     /// See [`Kernel`].
     pub(crate) kernel: Kernel,
     /// See [`Collect`].
@@ -144,6 +148,7 @@ impl Default for Config {
             metrics: Metrics::default(),
             roots: Roots::default(),
             processes: Processes::default(),
+            capacity: Capacity::default(),
             kernel: Kernel::default(),
             collect: Collect::default(),
         }

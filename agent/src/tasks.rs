@@ -136,7 +136,11 @@ pub(crate) async fn run(config: Config, options: Options) -> Result<(), Error> {
         collectors: Vec::new(),
     };
     let mut pump = Pump::new(
-        EngineConfig { fold_ns: u64::from(config.fold_seconds) * 1_000_000_000, ..EngineConfig::default() },
+        EngineConfig {
+            fold_ns: u64::from(config.fold_seconds) * 1_000_000_000,
+            capacity: (&config.capacity).into(),
+            ..EngineConfig::default()
+        },
         pump::Outlets { telemetry: metrics, feed: feed.clone(), exporter, heartbeat: heartbeat.clone(), status },
         surroundings(&config),
     );

@@ -2,6 +2,8 @@
 
 #![expect(clippy::expect_used, reason = "a test ends where it cannot go on")]
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixListener;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
@@ -138,4 +140,45 @@ fn without_an_agent_the_node_cannot_be_asked() {
     let output = run(&["--socket", "/nonexistent/agent.sock"]);
     assert_eq!(output.status.code(), Some(3));
     assert!(text(&output.stderr).contains("no agent listens on /nonexistent/agent.sock"), "{}", text(&output.stderr));
+}
+
+/// An agent that answers once, as the real one does.
+fn play(directory: &tempfile::TempDir) -> (String, std::thread::JoinHandle<String>) {
+    let path = directory.path().join("agent.sock");
+    let listener = UnixListener::bind(&path).expect("binds");
+    let agent = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a client");
+        let mut request = String::new();
+        BufReader::new(&stream).read_line(&mut request).expect("a request");
+        let row = r#"{"schema":"sekisho/1","kind":"capacity","time":"1970-01-01T00:00:00.000000Z","node":"n","resources":[{
+            "resource":"pod_ips","scope":"node","used":20,"limit":27,"unit":"count","source":"ipamd; m5.large carries 27",
+            "age_s":3,"headroom":7,"exhaustion_s":{"earliest_s":60,"likely_s":300}},{"resource":"image_bytes","scope":"node",
+            "used":1024,"limit":null,"unit":"bytes","source":"node's status.images","age_s":3,"headroom":null,
+            "exhaustion_s":"cannot_tell"}],"pods_fit":7,"binding_resource":"pod_ips"}"#
+            .replace(['\n'], "");
+        let answer = r#"{"schema":"sekisho/1","version":"0.1.0","error":null}"#;
+        stream.write_all(format!("{answer}\n{row}\n").as_bytes()).expect("writes");
+        request
+    });
+    (path.to_str().expect("UTF-8").to_owned(), agent)
+}
+
+#[test]
+fn a_running_agent_is_asked_and_shown() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let (socket, agent) = play(&directory);
+    let output = run(&["--socket", &socket]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let shown = text(&output.stdout);
+    assert!(shown.starts_with("n: 7 more pods fit; pod_ips stops the next one\n"), "{shown}");
+    assert!(shown.contains("#######---  74%      20/27      60s..5m"), "{shown}");
+    let request: Value = serde_json::from_str(&agent.join().expect("played")).expect("JSON");
+    assert_eq!(request["request"], "capacity");
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let (socket, _agent) = play(&directory);
+    let output = run(&["-o", "json", "--socket", &socket]);
+    let row: Value = serde_json::from_slice(&output.stdout).expect("one object");
+    assert_eq!((&row["schema"], &row["node"], &row["pods_fit"]), (&"sekisho/1".into(), &"n".into(), &7.into()));
+    assert_eq!(row["resources"][0]["exhaustion_s"]["likely_s"], 300);
+    assert_eq!(row["resources"][1]["exhaustion_s"], "cannot_tell");
 }

@@ -10,6 +10,7 @@ use agent_ebpf::wire::Owner;
 
 use crate::attribution::Attribution;
 use crate::books::{Books, Ledger};
+use crate::capacity::model::{self, Capacity};
 use crate::cgroup::ROOT_ID;
 use crate::cluster::{Cluster, HostSide};
 use crate::finding::ledger::{RestoreError, Snapshot};
@@ -17,7 +18,8 @@ use crate::finding::{self, Evaluator, Ledger as Findings, View};
 use crate::flow::{Context, Folder};
 use crate::input::{ExecFact, GapCause, Input, KernelTotals, MetadataFact};
 use crate::output::{
-    AttributionKind, By, GapRow, Identity, Local, MetadataRow, Output, ProcessRow, ProcessView, Who, service_name,
+    AttributionKind, By, CapacityRow, GapRow, Identity, Local, MetadataRow, Output, ProcessRow, ProcessView, Who,
+    service_name,
 };
 use crate::peer::NodeAddresses;
 use crate::process::ProcessTable;
@@ -33,11 +35,13 @@ pub struct EngineConfig {
     pub fold_ns: u64,
     /// Of the findings.
     pub findings: finding::Settings,
+    /// Of the model of the node's ceilings.
+    pub capacity: model::Settings,
 }
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { fold_ns: FOLD_NS, findings: finding::Settings::default() }
+        Self { fold_ns: FOLD_NS, findings: finding::Settings::default(), capacity: model::Settings::default() }
     }
 }
 
@@ -64,6 +68,7 @@ pub struct Engine {
     held: VecDeque<Held>,
     starts: Vec<Start>,
     node: NodeAddresses,
+    capacity: Capacity,
     books: Books,
 }
 
@@ -103,6 +108,7 @@ impl Engine {
             held: VecDeque::new(),
             starts: Vec::new(),
             node: NodeAddresses::default(),
+            capacity: Capacity::new(config.capacity),
             books: Books::default(),
         }
     }
@@ -167,14 +173,17 @@ impl Engine {
                 self.attribution.expire(self.now);
                 self.cluster.expire(self.now);
                 self.processes.expire(self.now);
+                self.ceilings(outputs);
                 let (findings, view) = self.findings();
                 findings.tick(view, outputs);
             }
             Input::Cluster(fact) => {
+                self.capacity.cluster(&fact, self.now);
                 self.cluster.learn(*fact, self.now);
                 self.put_out_held(false, outputs);
             }
             Input::Host(fact) => {
+                self.capacity.host(&fact, self.now);
                 self.host.learn(&fact, Moment { boot: self.now, wall: self.clock.wall(self.now) });
                 let (findings, view) = self.findings();
                 findings.host(&fact, view);
@@ -219,9 +228,26 @@ impl Engine {
         &self.cluster
     }
 
+    /// The node's ceilings as they stand.
+    pub fn capacity(&self) -> CapacityRow {
+        self.capacity.row(self.now, self.clock)
+    }
+
     /// What is known of processes.
     pub fn processes(&self) -> &ProcessTable {
         &self.processes
+    }
+
+    /// The model's row and what it says of cliffs, when it is time for both.
+    fn ceilings(&mut self, outputs: &mut Vec<Output>) {
+        let Some(row) = self.capacity.tick(self.now, self.clock) else { return };
+        let judgements = self.capacity.judgements().to_vec();
+        let (findings, view) = self.findings();
+        findings.judge(&model::CODES, judgements, view);
+        // Where nobody looks at the node there is nothing to say.
+        if !row.resources.is_empty() {
+            outputs.push(Output::Capacity(Box::new(row)));
+        }
     }
 
     fn close_fold(&mut self, outputs: &mut Vec<Output>) {

@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 use std::path::Path;
 
+use super::capacity::{LOW_PERCENT, LOW_WITHIN_SECONDS, POD_CPU_MILLI, POD_MEMORY_MIB, POD_VOLUMES};
 use super::keys::key;
 use super::layers::Origins;
 use super::{Config, Error, Listen};
@@ -20,8 +21,18 @@ const SOCKETS: RangeInclusive<u32> = 16..=1_048_576;
 
 /// The first key whose value cannot be used.
 pub(super) fn check(config: &Config, origins: &Origins) -> Result<(), Error> {
-    let Config { node_name, standalone: _, socket, fold_seconds, metrics, roots, processes: _, kernel, collect } =
-        config;
+    let Config {
+        node_name,
+        standalone: _,
+        socket,
+        fold_seconds,
+        metrics,
+        roots,
+        processes: _,
+        capacity,
+        kernel,
+        collect,
+    } = config;
     let ring = |bytes: u32| bytes.is_power_of_two() && RING_BYTES.contains(&bytes);
     let loopback = match metrics.listen {
         Listen::Off => true,
@@ -38,6 +49,11 @@ pub(super) fn check(config: &Config, origins: &Origins) -> Result<(), Error> {
         ("roots.cgroup", roots.cgroup.as_os_str().is_empty() || absolute(&roots.cgroup)),
         ("roots.etc", absolute(&roots.etc)),
         ("roots.run", absolute(&roots.run)),
+        ("capacity.low_percent", LOW_PERCENT.contains(&capacity.low_percent)),
+        ("capacity.low_within_seconds", LOW_WITHIN_SECONDS.contains(&capacity.low_within_seconds)),
+        ("capacity.pod_cpu_milli", POD_CPU_MILLI.contains(&capacity.pod_cpu_milli)),
+        ("capacity.pod_memory_mib", POD_MEMORY_MIB.contains(&capacity.pod_memory_mib)),
+        ("capacity.pod_volumes", POD_VOLUMES.contains(&capacity.pod_volumes)),
         ("kernel.metadata_ring_bytes", ring(kernel.metadata_ring_bytes)),
         ("kernel.lifecycle_ring_bytes", ring(kernel.lifecycle_ring_bytes)),
         ("kernel.bulk_ring_bytes", ring(kernel.bulk_ring_bytes)),

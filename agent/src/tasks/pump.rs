@@ -258,7 +258,11 @@ impl Pump {
     fn answer(&self, verb: Verb) -> Vec<String> {
         match verb {
             Verb::Status => vec![lines::json(&self.status())],
-            Verb::Findings | Verb::Capacity | Verb::Observe => Vec::new(),
+            Verb::Capacity => {
+                let row = Output::Capacity(Box::new(self.engine.capacity()));
+                vec![row.to_json(&self.outlets.status.node)]
+            }
+            Verb::Findings | Verb::Observe => Vec::new(),
         }
     }
 

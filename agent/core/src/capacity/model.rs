@@ -23,9 +23,12 @@ pub use self::settings::{Settings, Shape};
 use super::forecast::Series;
 use super::{Resource, Scope};
 use crate::facts::{ClusterFact, HostFact};
-use crate::finding::Judgement;
+use crate::finding::{Code, Judgement};
 use crate::output::{CapacityRow, Exhaustion, ResourceRow};
 use crate::time::{BootNs, Clock};
+
+/// Codes that an evaluation is complete for.
+pub const CODES: [Code; 2] = [Code::CapacityLow, Code::CapacityExhausted];
 
 /// A row, and an evaluation, this often.
 const EVERY_NS: u64 = 30_000_000_000;
@@ -106,7 +109,7 @@ impl Capacity {
         self.put_together(self.lines(now), now, clock)
     }
 
-    /// What the last evaluation said: complete for the codes `capacity-low` and `capacity-exhausted`.
+    /// What the last evaluation said: complete for [`CODES`].
     pub fn judgements(&self) -> &[Judgement] {
         &self.judgements
     }

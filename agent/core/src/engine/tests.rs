@@ -268,3 +268,65 @@ fn peers_on_other_nodes_have_the_names_of_a_fresh_look_up() {
     feed(&mut engine, [tick(1 + crate::cluster::REMOTE_VALID_NS / SECOND + 1)]);
     assert_eq!(fold(&mut engine, [to("10.0.0.2")])[0].peer.pod, None, "too long ago");
 }
+
+// === ceilings ===
+
+/// A reading of the connection tracking table, which takes a hundred.
+fn conntrack(used: u64) -> Input {
+    let sample = crate::capacity::Sample {
+        resource: crate::capacity::Resource::ConntrackEntries,
+        scope: crate::capacity::Scope::Node,
+        used: Some(used),
+        limit: crate::capacity::Limit::Of(100),
+        source: std::sync::Arc::from("nf_conntrack_count"),
+    };
+    let collector = crate::capacity::Collector::Conntrack;
+    Input::Host(Box::new(crate::facts::HostFact::Samples { collector, samples: vec![sample] }))
+}
+
+/// Seconds with a tick and a reading each.
+fn watched(engine: &mut Engine, seconds: std::ops::Range<u64>, used: u64) -> Vec<Output> {
+    let mut outputs = Vec::new();
+    for second in seconds {
+        engine.handle(Input::Tick { boot: BootNs(second * SECOND), wall: WallNs(0) }, &mut outputs);
+        engine.handle(conntrack(used), &mut outputs);
+    }
+    outputs
+}
+
+#[test]
+fn ceilings_are_told_every_half_minute_when_somebody_looks() {
+    let mut engine = Engine::new(EngineConfig::default());
+    let mut outputs = Vec::new();
+    for second in 0..100 {
+        engine.handle(Input::Tick { boot: BootNs(second * SECOND), wall: WallNs(0) }, &mut outputs);
+    }
+    assert!(outputs.is_empty(), "nobody looked: {outputs:?}");
+    engine.handle(conntrack(10), &mut outputs);
+    assert_eq!(engine.capacity().resources.len(), 1, "at once, for whoever asks");
+    let outputs = watched(&mut engine, 100..160, 10);
+    assert_eq!(outputs.iter().map(Output::kind).collect::<Vec<_>>(), ["capacity", "capacity"]);
+}
+
+#[test]
+fn a_cliff_that_is_near_becomes_a_finding_and_ends() {
+    let mut engine = Engine::new(EngineConfig::default());
+    let findings = |outputs: Vec<Output>| -> Vec<(&'static str, crate::output::State, String)> {
+        let found = outputs.into_iter().filter_map(|output| match output {
+            Output::Finding(row) => Some((row.code.name(), row.state, row.cause)),
+            _ => None,
+        });
+        found.collect()
+    };
+    assert_eq!(findings(watched(&mut engine, 0..100, 10)), []);
+    let opened = findings(watched(&mut engine, 100..200, 90));
+    assert_eq!(opened, [("capacity-low", crate::output::State::Open, "conntrack_entries".to_owned())]);
+    let used_up = findings(watched(&mut engine, 200..300, 100));
+    let names: Vec<_> = used_up.iter().map(|(code, state, _)| (*code, *state)).collect();
+    assert!(names.contains(&("capacity-exhausted", crate::output::State::Open)), "{names:?}");
+    assert!(names.contains(&("capacity-low", crate::output::State::Resolved)), "{names:?}");
+    let ended = findings(watched(&mut engine, 300..400, 10));
+    assert!(
+        ended.iter().any(|(code, state, _)| (*code, *state) == ("capacity-exhausted", crate::output::State::Resolved))
+    );
+}

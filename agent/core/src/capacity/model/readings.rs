@@ -91,7 +91,7 @@ impl Readings {
                 self.interfaces = Some(Timed::after(before, now, attached));
             }
             HostFact::InstanceType { name, source } => self.instance = Some((Arc::clone(name), Arc::clone(source))),
-            HostFact::Pods(_) | HostFact::Collector { .. } => {}
+            HostFact::Pods(_) | HostFact::TcpEarlyDemux(_) | HostFact::Collector { .. } => {}
         }
     }
 
