@@ -176,9 +176,10 @@ fn addresses_bind(line: &Line, seen: &Seen<'_>) -> Result<bool, &'static str> {
 
 /// Minutes until it is used up, when that is soon and well founded.
 fn soon(key: &Key, share: u64, limit: u64, seen: &Seen<'_>) -> Option<u64> {
-    let series = seen.series.get(key)?;
+    // Most pods are far from any limit: those cost no forecast.
+    let series = seen.series.get(key).filter(|_| share >= FORECAST_FROM_PERCENT)?;
     let Exhaustion::Range { likely_s, .. } = series.forecast(limit) else { return None };
-    let founded = series.span_s().saturating_mul(WATCHED_PART) >= likely_s && share >= FORECAST_FROM_PERCENT;
+    let founded = series.span_s().saturating_mul(WATCHED_PART) >= likely_s;
     (founded && likely_s <= u64::from(seen.settings.low_within_s)).then_some(likely_s.div_ceil(60))
 }
 
