@@ -53,6 +53,7 @@ impl Look for Links {
             Ok(counters) => facts.push(HostFact::Counters { collector: Collector::Links, counters }),
             Err(error) => read::keep_first(&mut result, error),
         }
+        facts.push(HostFact::TcpEarlyDemux(early_demux(&self.proc)));
         let messages = Netlink::open()?.links()?;
         let links: Vec<LinkFacts> = messages.iter().take(MAX_LINKS).map(|message| link(message, &self.sys)).collect();
         let pace = self.bits_per_second(&links);
@@ -76,6 +77,11 @@ fn time_exceeded(proc: &Path) -> Result<Vec<Counter>, Error> {
     let value = table::paired(&path, &read::text(&path)?, "Icmp", "OutTimeExcds")?;
     let counter = value.map(|value| Counter { name: CounterName::IcmpTimeExceeded, scope: Scope::Node, value });
     Ok(counter.into_iter().collect())
+}
+
+/// `net.ipv4.tcp_early_demux`: with it on, the node takes packets of pods with a branch interface for its own.
+fn early_demux(proc: &Path) -> Option<bool> {
+    read::number::<u8>(&proc.join("sys/net/ipv4/tcp_early_demux")).ok().map(|value| value != 0)
 }
 
 fn link(message: &LinkMessage, sys: &Path) -> LinkFacts {
