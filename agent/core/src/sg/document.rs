@@ -35,7 +35,7 @@ pub enum ReadError {
     #[error("is empty; expected the JSON that `aws ec2 describe-security-groups` prints")]
     Empty,
     /// No JSON, or not of this shape.
-    #[error("{path}line {line}, column {column}: {text}")]
+    #[error("{path}line {line}, column {column}: {text}; expected the JSON of the AWS CLI as it printed it")]
     Json {
         /// Where in the document, with `: ` behind it; empty at the top.
         path: String,

@@ -193,7 +193,8 @@ pub enum Peer {
     Group {
         /// The group; ids are the same in all accounts, so this alone decides.
         id: GroupId,
-        /// The account that owns it; `None`: the source does not tell.
+        /// The account that owns it, where it is another than that of the rule's group, or that is not known; `None`:
+        /// the same, or the source does not tell.
         account: Option<Arc<str>>,
         /// What the source says of the VPC peering that the reference goes through, when it is not `active`: such a
         /// rule is stale and lets nothing pass.

@@ -135,17 +135,19 @@ struct WireList {
 impl From<WireGroup> for SecurityGroup {
     fn from(wire: WireGroup) -> Self {
         let WireGroup { group_id: id, group_name, owner_id, vpc_id, ip_permissions, ip_permissions_egress } = wire;
+        let owner = word(owner_id);
         let sides = [(Side::Ingress, ip_permissions), (Side::Egress, ip_permissions_egress)];
         let mut rules = Vec::new();
         for (side, permissions) in sides {
             for Permission { service, peers } in permissions {
                 rules.extend(peers.into_iter().map(|peer| {
+                    let peer = without(peer, owner.as_ref());
                     let rule = RuleId::derived(&id, side, service, &peer);
                     Rule { id: rule, side, service, peer }
                 }));
             }
         }
-        Self(Group { id, name: group_name, vpc: word(vpc_id), owner: word(owner_id), rules })
+        Self(Group { id, name: group_name, vpc: word(vpc_id), owner, rules })
     }
 }
 
@@ -182,15 +184,14 @@ impl TryFrom<WireRule> for SecurityGroupRule {
         let (Some(peer), None) = (peers.next(), peers.next()) else {
             return Err("expected exactly one of CidrIpv4, CidrIpv6, PrefixListId and ReferencedGroupInfo".to_owned());
         };
+        let owner = word(group_owner_id);
+        let peer = without(peer, owner.as_ref());
         let side = if is_egress { Side::Egress } else { Side::Ingress };
         let id = match security_group_rule_id {
             Some(id) => RuleId::given(&id.0),
             None => RuleId::derived(&group_id, side, service, &peer),
         };
-        Ok(Self {
-            rule: GroupRule { group: group_id, rule: Rule { id, side, service, peer } },
-            owner: word(group_owner_id),
-        })
+        Ok(Self { rule: GroupRule { group: group_id, rule: Rule { id, side, service, peer } }, owner })
     }
 }
 
@@ -205,6 +206,14 @@ impl From<WireList> for ManagedPrefixList {
     fn from(wire: WireList) -> Self {
         let entries = wire.cidrs.map(|cidrs| cidrs.into_iter().map(|cidr| cidr.0).collect());
         Self(PrefixList { id: wire.prefix_list_id, name: wire.prefix_list_name, entries })
+    }
+}
+
+/// A reference to a group of one's own account does not name the account.
+fn without(peer: Peer, owner: Option<&Arc<str>>) -> Peer {
+    match peer {
+        Peer::Group { id, account, stale } => Peer::Group { id, account: account.filter(|a| Some(a) != owner), stale },
+        Peer::Net(_) | Peer::PrefixList(_) => peer,
     }
 }
 

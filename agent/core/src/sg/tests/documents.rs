@@ -31,7 +31,8 @@ fn describe_security_groups() {
                 "PrefixListIds": [{"PrefixListId": "pl-1234abc1234abc123"}],
                 "UserIdGroupPairs": [
                     {"GroupId": "sg-b", "UserId": "444455556666", "VpcId": "vpc-2", "VpcPeeringConnectionId": "pcx-1", "PeeringStatus": "active"},
-                    {"GroupId": "sg-c", "UserId": "444455556666", "PeeringStatus": "deleted"}
+                    {"GroupId": "sg-c", "UserId": "444455556666", "PeeringStatus": "deleted"},
+                    {"GroupId": "sg-d", "UserId": "123456789012"}
                 ]
             },
             {"IpProtocol": "icmp", "FromPort": 8, "ToPort": -1, "IpRanges": [{"CidrIp": "10.0.0.0/8"}]},
@@ -53,6 +54,7 @@ fn describe_security_groups() {
         "sg-903004f8:ingress:tcp:22-25:pl-1234abc1234abc123",
         "sg-903004f8:ingress:tcp:22-25:sg-b",
         "sg-903004f8:ingress:tcp:22-25:sg-c",
+        "sg-903004f8:ingress:tcp:22-25:sg-d",
         "sg-903004f8:ingress:icmp:8:10.0.0.0/8",
         "sg-903004f8:ingress:icmpv6:all:::/0",
         "sg-903004f8:ingress:icmpv6:all:::/1",
@@ -64,6 +66,8 @@ fn describe_security_groups() {
     let account: Option<std::sync::Arc<str>> = Some("444455556666".into());
     assert_eq!(peers[3], Peer::Group { id: sg("sg-b"), account: account.clone(), stale: None });
     assert_eq!(peers[4], Peer::Group { id: sg("sg-c"), account, stale: Some("deleted".into()) });
+    // One's own account goes without saying.
+    assert_eq!(peers[5], Peer::Group { id: sg("sg-d"), account: None, stale: None });
 }
 
 /// <https://docs.aws.amazon.com/cli/latest/reference/ec2/describe-security-group-rules.html>
@@ -100,7 +104,7 @@ fn describe_security_group_rules() {
         |more: Value| read(&json!({"SecurityGroupRules": [rule("sgr-1", more)]}).to_string()).unwrap_err().to_string();
     assert!(error(json!({})).starts_with("SecurityGroupRules[0]: line 1"), "{}", error(json!({})));
     assert!(
-        error(json!({})).ends_with("expected exactly one of CidrIpv4, CidrIpv6, PrefixListId and ReferencedGroupInfo")
+        error(json!({})).contains("expected exactly one of CidrIpv4, CidrIpv6, PrefixListId and ReferencedGroupInfo")
     );
     assert!(error(json!({"CidrIpv4": "10.0.0.0/8", "PrefixListId": "pl-1"})).contains("exactly one of"));
     assert!(error(json!({"SecurityGroupRuleId": "a\u{1b}[2J"})).contains("expected 1 to 64 letters"));

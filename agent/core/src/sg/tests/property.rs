@@ -155,7 +155,7 @@ fn first(verdict: &SideVerdict) -> Said {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4_000))]
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
     fn both_implementations_agree(
