@@ -17,6 +17,7 @@ mod doctor;
 mod internal;
 mod observe;
 mod run;
+mod sg;
 
 /// Filter of the agent's own log.
 const LOG_VARIABLE: &str = "SEKISHO_LOG";
@@ -38,6 +39,7 @@ enum Command {
     Capacity(capacity::Capacity),
     Check(check::Check),
     Doctor(doctor::Doctor),
+    Sg(sg::Sg),
     #[command(hide = true)]
     Internal(internal::Internal),
 }
@@ -66,6 +68,8 @@ enum Exit {
     Fine,
     /// Something was found that should be looked at.
     Found,
+    /// What was asked makes no sense, and that was said.
+    Usage,
     /// What was asked could not be done.
     CannotRun,
 }
@@ -87,6 +91,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Capacity(capacity) => capacity.run(),
         Command::Check(check) => check.run(),
         Command::Doctor(doctor) => doctor.run(),
+        Command::Sg(sg) => sg.run(),
         Command::Internal(internal) => internal.run(),
     });
     let exit = result.unwrap_or_else(|error| {
@@ -96,6 +101,7 @@ pub(crate) fn main() -> ExitCode {
     ExitCode::from(match exit {
         Exit::Fine => 0,
         Exit::Found => 1,
+        Exit::Usage => 2,
         Exit::CannotRun => 3,
     })
 }
