@@ -15,6 +15,9 @@ use serde::Deserialize;
 
 use super::model::{Group, GroupRule, PrefixList, is_word};
 
+/// A path to a wrong value is cut behind so much: deeper than any that the API makes.
+const PATH_CHARS: usize = 200;
+
 /// What one file says.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Document {
@@ -69,7 +72,8 @@ pub fn read(text: &str) -> Result<Document, ReadError> {
     }
     let mut json = serde_json::Deserializer::from_str(text);
     let answer: wire::Answer = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let path = error.path().to_string();
+        // Keys that nobody knows stand in it as the file has them; they must not command a terminal.
+        let path: String = error.path().to_string().chars().filter(|c| !c.is_control()).take(PATH_CHARS).collect();
         let at = if path == "." { String::new() } else { format!("{path}: ") };
         located(at, error.inner())
     })?;

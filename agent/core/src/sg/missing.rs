@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::compile::Compiled;
-use super::flow::{Flow, Traffic};
+use super::flow::Flow;
 use super::model::{GroupId, Peer, RuleId, Service, Side};
 use super::text;
 
@@ -26,8 +26,7 @@ pub struct Missing {
 impl Compiled {
     /// What one side lacks to let a flow pass. `None`: that end has no groups.
     ///
-    /// The peer is named by a group where it has one, because addresses of pods change: one that a nearby rule names
-    /// already is not there, so it is the peer's first. A public address is named by itself, since a reference to a
+    /// The peer is named by its first group where it has one, because addresses of pods change. A public address is named by itself, since a reference to a
     /// group means private addresses.
     pub fn missing(&self, flow: &Flow, side: Side, own: &[GroupId], others: Option<&[GroupId]>) -> Option<Missing> {
         let group = own.iter().find(|id| self.defines(id)).or(own.first())?;
@@ -134,8 +133,7 @@ impl Flow {
     /// `tcp 3306 from 10.0.0.5 to 10.0.1.9`, with what is known.
     pub fn text(&self) -> String {
         let end = |word, ip: Option<IpAddr>| ip.map_or(String::new(), |ip| format!(" {word} {ip}"));
-        let traffic: Traffic = self.traffic;
         let (from, to) = (end("from", self.ends.source()), end("to", self.ends.destination()));
-        format!("{}{from}{to}", text::service(traffic.exactly()))
+        format!("{}{from}{to}", text::service(self.traffic.exactly()))
     }
 }

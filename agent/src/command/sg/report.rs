@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::net::IpAddr;
 
 use agent_core::sg::{
-    Compiled, Doubt, Family, Flow, Group, GroupId, GroupRule, Missing, Overall, Side, SideVerdict, Tracking, Traffic,
-    Verdict,
+    Compiled, Doubt, Flow, Group, GroupId, GroupRule, Missing, Overall, Side, SideVerdict, Tracking, Traffic, Verdict,
 };
 use serde::Serialize;
 
@@ -214,7 +214,8 @@ impl Scene<'_> {
 /// EC2 stops mail to the internet whatever the groups say, until somebody asks for it.
 /// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-resource-limits.html#port-25-throttle>
 fn smtp(flow: &Flow, side: Side) -> Option<String> {
-    let mail = side == Side::Egress && matches!(flow.traffic, Traffic::Port(_, 25)) && flow.ends.family() == Family::V4;
+    let public = matches!(flow.ends.destination(), Some(IpAddr::V4(ip)) if !ip.is_private());
+    let mail = side == Side::Egress && matches!(flow.traffic, Traffic::Port(_, 25)) && public;
     mail.then(|| "EC2 blocks port 25 to public addresses besides, unless the account asked to lift that".to_owned())
 }
 

@@ -1,5 +1,6 @@
 //! What the AWS CLI prints, and what it would never print.
 
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
@@ -187,6 +188,7 @@ fn wrong_documents_are_explained() {
     assert!(said("{\"SecurityGroups\": []} x").contains("trailing characters"));
     assert!(said("[]").contains("line 1"), "{}", said("[]"));
     assert!(said("{}").contains("none of the keys"));
+    assert!(said("{\"a\\u001b[2J\": tru}").starts_with("a[2J: line 1"), "{:?}", said("{\"a\\u001b[2J\": tru}"));
     assert!(said("{\"Reservations\": []}").contains("describe-security-groups"));
     assert!(said("{\"SecurityGroups\": [], \"NextToken\": \"abc\"}").contains("one page of several"));
     assert!(read("{\"SecurityGroups\": [], \"NextToken\": null}").is_ok());
@@ -241,4 +243,35 @@ fn wrong_fields_are_named() {
     }
     let error = groups(&json!([{"GroupId": "sg-a", "IpPermissions": []}])).unwrap_err().to_string();
     assert!(error.starts_with("SecurityGroups[0]: line 1") && error.contains("IpPermissionsEgress"), "{error}");
+}
+
+/// A document that has everything, for breaking it.
+const WHOLE: &str = r#"{"SecurityGroups":[{"GroupId":"sg-a","OwnerId":"1","IpPermissionsEgress":[],"IpPermissions":[
+    {"IpProtocol":"tcp","FromPort":22,"ToPort":25,"IpRanges":[{"CidrIp":"10.0.0.0/8"}],"Ipv6Ranges":[{"CidrIpv6":"::/0"}]},
+    {"IpProtocol":"icmp","FromPort":8,"ToPort":-1,"UserIdGroupPairs":[{"GroupId":"sg-b","UserId":"2"}]}]}],
+    "SecurityGroupRules":[{"SecurityGroupRuleId":"sgr-1","GroupId":"sg-a","IsEgress":true,"IpProtocol":"-1","PrefixListId":"pl-1"}],
+    "PrefixLists":[{"PrefixListId":"pl-1","Cidrs":["10.0.0.0/8"]}],"Entries":[{"Cidr":"10.0.0.0/8"}],"NextToken":null}"#;
+
+proptest! {
+    /// Whatever a file holds, it is read or refused in words that stand in one line.
+    #[test]
+    fn broken_documents_are_refused(changes in proptest::collection::vec((0..WHOLE.len(), any::<u8>()), 0..4), cut in any::<usize>()) {
+        let mut bytes = WHOLE.as_bytes().to_vec();
+        for (at, byte) in changes {
+            bytes[at] = byte;
+        }
+        bytes.truncate(if cut % 4 == 0 { cut / 4 % bytes.len() } else { bytes.len() });
+        let text = String::from_utf8_lossy(&bytes);
+        match read(&text) {
+            Ok(document) => Gathered::default().add(document).unwrap(),
+            Err(error) => prop_assert!(!error.to_string().contains(['\n', '\u{1b}']), "{}", error),
+        }
+    }
+}
+
+#[test]
+fn the_whole_document_is_read() {
+    let document = read(WHOLE).unwrap();
+    assert_eq!((document.groups[0].rules.len(), document.rules.len(), document.lists.len()), (3, 1, 1));
+    assert_eq!(document.entries.map(|entries| entries.len()), Some(1));
 }
