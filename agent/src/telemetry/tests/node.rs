@@ -38,6 +38,7 @@ fn capacity() -> Output {
         ],
         pods_fit: Some(7),
         binding_resource: Some(Resource::PodIps),
+        pool: None,
     }))
 }
 
@@ -153,7 +154,8 @@ fn what_is_not_told_any_more_goes() {
     let (telemetry, exposition) = new(100);
     told(&telemetry);
     telemetry.host(&samples_of(Collector::Threads, Resource::Threads, &[]), BootNs(2));
-    let cannot_tell = CapacityRow { time: WallNs(0), resources: Vec::new(), pods_fit: None, binding_resource: None };
+    let cannot_tell =
+        CapacityRow { time: WallNs(0), resources: Vec::new(), pods_fit: None, binding_resource: None, pool: None };
     telemetry.observe(&Output::Capacity(Box::new(cannot_tell)), BootNs(2));
     telemetry.host(&links(7), BootNs(2));
     let text = exposition.render().expect("renders");
