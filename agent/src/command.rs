@@ -14,6 +14,8 @@ use crate::lines::Form;
 mod capacity;
 mod check;
 mod doctor;
+mod explain;
+mod findings;
 mod internal;
 mod observe;
 mod run;
@@ -38,6 +40,8 @@ enum Command {
     Observe(observe::Observe),
     Capacity(capacity::Capacity),
     Check(check::Check),
+    Findings(findings::Findings),
+    Explain(explain::Explain),
     Doctor(doctor::Doctor),
     Sg(sg::Sg),
     #[command(hide = true)]
@@ -90,6 +94,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Observe(observe) => observe.run(),
         Command::Capacity(capacity) => capacity.run(),
         Command::Check(check) => check.run(),
+        Command::Findings(findings) => findings.run(),
+        Command::Explain(explain) => explain.run(),
         Command::Doctor(doctor) => doctor.run(),
         Command::Sg(sg) => sg.run(),
         Command::Internal(internal) => internal.run(),

@@ -4,6 +4,9 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use agent_core::finding::Settings;
+use agent_core::papers;
+use agent_core::papers::waivers::Waiver;
 use serde::{Deserialize, Serialize};
 
 mod capacity;
@@ -27,12 +30,16 @@ pub(crate) struct Config {
     pub(crate) node_name: String,
     /// Work without a cluster: workloads are pods as far as cgroup paths tell them, else containers and units.
     pub(crate) standalone: bool,
+    /// Where the agent keeps what must survive a restart.
+    pub(crate) data_dir: PathBuf,
     /// The Unix socket of `sekisho observe` and `sekisho doctor`.
     pub(crate) socket: PathBuf,
     /// Length of a fold of flows.
     pub(crate) fold_seconds: u32,
     /// See [`Metrics`].
     pub(crate) metrics: Metrics,
+    /// See [`Findings`].
+    pub(crate) findings: Findings,
     /// See [`Roots`].
     pub(crate) roots: Roots,
     /// See [`Processes`].
@@ -43,6 +50,22 @@ pub(crate) struct Config {
     pub(crate) kernel: Kernel,
     /// See [`Collect`].
     pub(crate) collect: Collect,
+}
+
+/// What the rules are told, and which findings are as they should be.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Findings {
+    /// Findings that are shown as accepted.
+    pub(crate) waivers: Vec<Waiver>,
+    /// Ids of the cluster security group.
+    pub(crate) cluster_security_groups: Vec<String>,
+    /// What the annotations and labels of the identity webhook begin with.
+    pub(crate) irsa_annotation_prefix: String,
+    /// Most security groups that an interface may have.
+    pub(crate) max_groups: u32,
+    /// What the CNI's host veths begin with.
+    pub(crate) veth_prefix: String,
 }
 
 /// The HTTP server and what it serves.
@@ -143,9 +166,11 @@ impl Default for Config {
         Self {
             node_name: String::new(),
             standalone: false,
+            data_dir: PathBuf::from("/var/lib/sekisho"),
             socket: PathBuf::from(SOCKET_DEFAULT),
             fold_seconds: 10,
             metrics: Metrics::default(),
+            findings: Findings::default(),
             roots: Roots::default(),
             processes: Processes::default(),
             capacity: Capacity::default(),
@@ -172,6 +197,34 @@ impl Config {
             rustix::system::uname().nodename().to_string_lossy().into_owned()
         } else {
             self.node_name.clone()
+        }
+    }
+}
+
+// === impl Findings ===
+
+impl Default for Findings {
+    fn default() -> Self {
+        Self {
+            waivers: Vec::new(),
+            cluster_security_groups: Vec::new(),
+            irsa_annotation_prefix: "eks.amazonaws.com".to_owned(),
+            max_groups: 5,
+            veth_prefix: papers::Settings::VETH_PREFIX_DEFAULT.to_owned(),
+        }
+    }
+}
+
+impl Findings {
+    /// As the core takes it.
+    pub(crate) fn settings(&self) -> Settings {
+        Settings {
+            papers: papers::Settings {
+                cluster_groups: self.cluster_security_groups.iter().map(|group| group.as_str().into()).collect(),
+                max_groups: usize::try_from(self.max_groups).unwrap_or(papers::Settings::MAX_GROUPS_MOST),
+                veth_prefix: self.veth_prefix.clone(),
+            },
+            waivers: self.waivers.clone(),
         }
     }
 }

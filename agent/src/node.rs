@@ -2,6 +2,7 @@
 //! cannot tell. All roots are arguments; nothing here knows another part of the program.
 
 use std::net::IpAddr;
+use std::path::Path;
 
 use agent_core::time::{BootNs, WallNs};
 use nix::ifaddrs::getifaddrs;
@@ -32,6 +33,18 @@ pub(crate) fn addresses() -> Vec<IpAddr> {
     addresses.sort_unstable();
     addresses.dedup();
     addresses
+}
+
+/// Whether TCP is demultiplexed before routing (`net.ipv4.tcp_early_demux`); `None` when that cannot be read.
+pub(crate) fn tcp_early_demux(proc_root: &Path) -> Option<bool> {
+    let text = std::fs::read_to_string(proc_root.join("sys/net/ipv4/tcp_early_demux")).ok()?;
+    text.trim().parse::<u8>().ok().map(|value| value != 0)
+}
+
+/// Tells one boot of the machine from another; `None` when that cannot be read.
+pub(crate) fn boot_id(proc_root: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(proc_root.join("sys/kernel/random/boot_id")).ok()?;
+    Some(text.trim().to_owned()).filter(|id| !id.is_empty())
 }
 
 fn ip_of(address: &SockaddrStorage) -> Option<IpAddr> {

@@ -32,8 +32,10 @@ use crate::telemetry;
 
 pub(crate) use crate::kernel::{Check, CheckState, preflight};
 
+mod answers;
 mod baseline;
 mod collect;
+mod ledger;
 mod pump;
 mod served;
 #[cfg(test)]
@@ -139,11 +141,15 @@ pub(crate) async fn run(config: Config, options: Options) -> Result<(), Error> {
         EngineConfig {
             fold_ns: u64::from(config.fold_seconds) * 1_000_000_000,
             capacity: (&config.capacity).into(),
-            ..EngineConfig::default()
+            findings: config.findings.settings(),
         },
         pump::Outlets { telemetry: metrics, feed: feed.clone(), exporter, heartbeat: heartbeat.clone(), status },
         surroundings(&config),
     );
+    match ledger::Store::new(&config.data_dir, node::boot_id(&config.roots.proc)) {
+        Ok(store) => pump.keep(store),
+        Err(error) => tracing::warn!(error = pump::chain(&error), "findings are kept in memory alone"),
+    }
     // Since the probes are attached, nothing falls between this look around and their first records.
     pump.start(baseline::read(&config.roots.proc, &cgroup_root, config.processes.arguments)).await;
     memory::give_back();
@@ -225,10 +231,12 @@ fn look_settings(config: &Config, cgroup_root: std::path::PathBuf) -> node::coll
 
 fn surroundings(config: &Config) -> Surroundings {
     let proc_root = config.roots.proc.clone();
+    let settings_root = proc_root.clone();
     Surroundings {
         clock: node::clock,
         addresses: Box::new(baseline::addresses),
         exe_of: Box::new(move |owner| node::exe_of(&proc_root, owner)),
+        settings: Box::new(move || baseline::settings(&settings_root)),
     }
 }
 

@@ -1,13 +1,18 @@
 //! Metrics: the only module that names prometheus-client. [`catalogue`] lists them all, [`labels`] holds the label sets,
 //! [`series`] the budget and the expiry of series that carry a workload.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+use agent_core::cluster::{Cluster, Counts};
 use agent_core::facts::HostFact;
+use agent_core::finding::ledger::VERDICTS;
+use agent_core::finding::{Code, Ledger};
 use agent_core::input::KernelTotals;
-use agent_core::output::{FlowRow, Identity, MetadataRow, Output};
-use agent_core::time::BootNs;
+use agent_core::output::{FlowRow, Identity, MetadataRow, Output, State};
+use agent_core::time::{BootNs, WallNs};
 use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -16,6 +21,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 mod catalogue;
+mod findings;
 mod labels;
 mod node;
 mod rtt;
@@ -24,9 +30,11 @@ mod series;
 mod tests;
 
 pub(crate) use catalogue::markdown;
+use findings::{FindingGauges, FindingLabels};
 use labels::{
-    BuildLabels, BytesDirection, BytesLabels, ConnectionLabels, MetadataLabels, ProbeLabels, RecordLabels,
-    RetransmitLabels, SuppressedLabels, Untracked, UntrackedLabels, Workload,
+    BuildLabels, BytesDirection, BytesLabels, ConnectionLabels, MetadataLabels, OpenedLabels, ProbeLabels,
+    ReasonLabels, RecordLabels, RetransmitLabels, SourceLabels, SuppressedLabels, Untracked, UntrackedLabels,
+    VerdictLabels, Workload,
 };
 use node::Node;
 use rtt::RttHistograms;
@@ -43,6 +51,13 @@ pub(crate) struct Telemetry {
     retransmits: WorkloadCounters<RetransmitLabels>,
     rtt: RttHistograms,
     metadata: WorkloadCounters<MetadataLabels>,
+    findings_open: FindingGauges,
+    findings_accepted: FindingGauges,
+    findings: Family<OpenedLabels, Counter>,
+    findings_refused: Counter,
+    verdicts: Family<VerdictLabels, Counter>,
+    cluster_age: Family<SourceLabels, Gauge<f64, AtomicU64>>,
+    cluster_left_out: Family<ReasonLabels, Counter>,
     records: Family<RecordLabels, Counter>,
     probes: Family<ProbeLabels, Gauge>,
     untracked: Family<UntrackedLabels, Counter>,
@@ -83,6 +98,13 @@ impl Telemetry {
             retransmits: WorkloadCounters::default(),
             rtt: RttHistograms::default(),
             metadata: WorkloadCounters::default(),
+            findings_open: FindingGauges::default(),
+            findings_accepted: FindingGauges::default(),
+            findings: Family::default(),
+            findings_refused: Counter::default(),
+            verdicts: Family::default(),
+            cluster_age: Family::default(),
+            cluster_left_out: Family::default(),
             records: Family::default(),
             probes: Family::default(),
             untracked: Family::default(),
@@ -94,6 +116,13 @@ impl Telemetry {
         catalogue::RETRANSMITS.register(registry, telemetry.retransmits.clone());
         catalogue::RTT.register(registry, telemetry.rtt.clone());
         catalogue::METADATA_REQUESTS.register(registry, telemetry.metadata.clone());
+        catalogue::FINDINGS_OPEN.register(registry, telemetry.findings_open.clone());
+        catalogue::FINDINGS_ACCEPTED.register(registry, telemetry.findings_accepted.clone());
+        catalogue::FINDINGS.register(registry, telemetry.findings.clone());
+        catalogue::FINDINGS_REFUSED.register(registry, telemetry.findings_refused.clone());
+        catalogue::VERDICTS.register(registry, telemetry.verdicts.clone());
+        catalogue::CLUSTER_AGE.register(registry, telemetry.cluster_age.clone());
+        catalogue::CLUSTER_LEFT_OUT.register(registry, telemetry.cluster_left_out.clone());
         catalogue::RECORDS.register(registry, telemetry.records.clone());
         catalogue::PROBE_ATTACHED.register(registry, telemetry.probes.clone());
         catalogue::UNTRACKED.register(registry, telemetry.untracked.clone());
@@ -108,6 +137,14 @@ impl Telemetry {
     fn start_at_zero(&self) {
         for what in Untracked::ALL {
             let _ = self.untracked.get_or_create(&UntrackedLabels { what: *what });
+        }
+        for code in Code::ALL {
+            for verdict in VERDICTS {
+                let _ = self.verdicts.get_or_create(&VerdictLabels { code: *code, verdict });
+            }
+        }
+        for (reason, _) in Counts::default().by_reason() {
+            let _ = self.cluster_left_out.get_or_create(&ReasonLabels { reason });
         }
         for metric in catalogue::WITH_WORKLOAD {
             let _ = self.suppressed.get_or_create(&SuppressedLabels { metric: metric.sample });
@@ -189,6 +226,52 @@ impl Telemetry {
                 Untracked::UnreadablePackets => totals.unreadable_packets,
             };
             raise(&self.untracked.get_or_create(&UntrackedLabels { what: *what }), value);
+        }
+    }
+
+    /// Takes over what the ledger holds.
+    pub(crate) fn findings(&self, ledger: &Ledger, now: BootNs) {
+        let (mut open, mut accepted) = (HashMap::new(), HashMap::new());
+        for row in ledger.rows() {
+            let counts = match row.state {
+                State::Open => &mut open,
+                State::Accepted => &mut accepted,
+                State::Resolved => continue,
+            };
+            let workload = Workload::named(&row.subject.namespace, &row.subject.workload);
+            *counts.entry(FindingLabels { code: row.code, severity: row.severity, workload }).or_default() += 1;
+        }
+        for (gauges, counts, metric) in [
+            (&self.findings_open, open, &catalogue::FINDINGS_OPEN),
+            (&self.findings_accepted, accepted, &catalogue::FINDINGS_ACCEPTED),
+        ] {
+            let suppressed = gauges.set(counts, now, &self.budget);
+            if suppressed > 0 {
+                self.suppressed.get_or_create(&SuppressedLabels { metric: metric.sample }).inc_by(suppressed);
+            }
+        }
+        for (code, severity, namespace, count) in ledger.opened() {
+            let labels = OpenedLabels { code, severity, namespace: Box::from(namespace) };
+            raise(&self.findings.get_or_create(&labels), count);
+        }
+        for (code, counts) in ledger.verdicts() {
+            for (verdict, count) in VERDICTS.into_iter().zip(counts) {
+                raise(&self.verdicts.get_or_create(&VerdictLabels { code, verdict }), count);
+            }
+        }
+        raise(&self.findings_refused, ledger.refused());
+    }
+
+    /// Takes over how the sources of the cluster stand.
+    pub(crate) fn cluster(&self, cluster: &Cluster, now: WallNs) {
+        for (source, standing) in cluster.sources() {
+            if let Some(fresh_at) = standing.fresh_at {
+                let age = Duration::from_nanos(u64::try_from(now.0.saturating_sub(fresh_at.0)).unwrap_or(0));
+                self.cluster_age.get_or_create(&SourceLabels { source }).set(age.as_secs_f64());
+            }
+        }
+        for (reason, count) in cluster.counts().by_reason() {
+            raise(&self.cluster_left_out.get_or_create(&ReasonLabels { reason }), count);
         }
     }
 

@@ -400,6 +400,7 @@ pub fn write_configuration(home: &Path, metrics: SocketAddr, configuration: Valu
     let mut whole = json!({
         "standalone": true,
         "socket": home.join("agent.sock"),
+        "data_dir": home.join("data"),
         "fold_seconds": 1,
         "metrics": { "listen": metrics },
     });

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use agent_core::output::{Identity, Output};
+use agent_core::output::{FindingRow, Identity, Output};
 use serde::{Deserialize, Serialize};
 
 use crate::lines::{self, Form, LineKind, SCHEMA};
@@ -177,18 +177,19 @@ impl Filter {
         if !kinds.is_empty() && !kinds.contains(&lines::kind(output)) {
             return false;
         }
-        let Some(identity) = identity(output) else { return true };
-        (pods.is_empty() || pods.iter().any(|pod| pod.is(identity)))
-            && (workloads.is_empty() || workloads.contains(&identity.workload))
-    }
-}
-
-fn identity(output: &Output) -> Option<&Identity> {
-    match output {
-        Output::Flow(row) => Some(&row.who.identity),
-        Output::Metadata(row) => Some(&row.who.identity),
-        Output::Process(row) => Some(&row.who.identity),
-        Output::Gap(_) | Output::Finding(_) | Output::Capacity(_) => None,
+        let about = |is_pod: &dyn Fn(&PodName) -> bool, workload: &str| {
+            (pods.is_empty() || pods.iter().any(is_pod))
+                && (workloads.is_empty() || workloads.iter().any(|wanted| wanted == workload))
+        };
+        let identity = |identity: &Identity| about(&|pod| pod.is(identity), &identity.workload);
+        match output {
+            Output::Flow(row) => identity(&row.who.identity),
+            Output::Metadata(row) => identity(&row.who.identity),
+            Output::Process(row) => identity(&row.who.identity),
+            Output::Finding(row) => about(&|pod| pod.is_among(row), &row.subject.workload),
+            Output::Capacity(_) => about(&|_| false, ""),
+            Output::Gap(_) => true,
+        }
     }
 }
 
@@ -197,6 +198,11 @@ fn identity(output: &Output) -> Option<&Identity> {
 impl PodName {
     fn is(&self, identity: &Identity) -> bool {
         !identity.pod.is_empty() && self.name == identity.pod && self.namespace == identity.namespace
+    }
+
+    fn is_among(&self, row: &FindingRow) -> bool {
+        *self.namespace == *row.subject.namespace
+            && (row.pods.iter().any(|pod| **pod == *self.name) || *row.subject.pod == *self.name)
     }
 }
 

@@ -3,6 +3,8 @@
 use std::ops::RangeInclusive;
 use std::path::Path;
 
+use agent_core::papers::waivers::MAX_WAIVERS;
+
 use super::capacity::{LOW_PERCENT, LOW_WITHIN_SECONDS, POD_CPU_MILLI, POD_MEMORY_MIB, POD_VOLUMES};
 use super::keys::key;
 use super::layers::Origins;
@@ -12,6 +14,8 @@ use super::{Config, Error, Listen};
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 /// Longest name of a node in Kubernetes (a DNS subdomain).
 const NODE_NAME_CHARS_MAX: usize = 253;
+/// EC2's default quota of groups per interface, and what it can be raised to.
+const GROUPS: RangeInclusive<u32> = 5..=16;
 const FOLD_SECONDS: RangeInclusive<u32> = 1..=300;
 const SERIES: RangeInclusive<u32> = 100..=100_000;
 /// One page to 64 MiB; the kernel takes powers of two only.
@@ -24,9 +28,11 @@ pub(super) fn check(config: &Config, origins: &Origins) -> Result<(), Error> {
     let Config {
         node_name,
         standalone: _,
+        data_dir,
         socket,
         fold_seconds,
         metrics,
+        findings,
         roots,
         processes: _,
         capacity,
@@ -40,10 +46,19 @@ pub(super) fn check(config: &Config, origins: &Origins) -> Result<(), Error> {
     };
     let found = [
         ("node_name", node_name.chars().count() <= NODE_NAME_CHARS_MAX && !node_name.contains(unprintable)),
+        ("data_dir", absolute(data_dir)),
         ("socket", absolute(socket) && socket.as_os_str().len() <= SOCKET_PATH_BYTES_MAX),
         ("fold_seconds", FOLD_SECONDS.contains(fold_seconds)),
         ("metrics.listen", loopback),
         ("metrics.max_series", SERIES.contains(&metrics.max_series)),
+        (
+            "findings.waivers",
+            findings.waivers.len() <= MAX_WAIVERS && findings.waivers.iter().all(|one| one.check().is_ok()),
+        ),
+        ("findings.cluster_security_groups", findings.cluster_security_groups.iter().all(|group| is_group(group))),
+        ("findings.irsa_annotation_prefix", is_prefix(&findings.irsa_annotation_prefix)),
+        ("findings.max_groups", GROUPS.contains(&findings.max_groups)),
+        ("findings.veth_prefix", is_veth_prefix(&findings.veth_prefix)),
         ("roots.proc", absolute(&roots.proc)),
         ("roots.sys", absolute(&roots.sys)),
         ("roots.cgroup", roots.cgroup.as_os_str().is_empty() || absolute(&roots.cgroup)),
@@ -73,6 +88,25 @@ fn refused(name: &'static str, config: &Config, origins: &Origins) -> Error {
     let (value, allowed) = key(name).map_or((String::new(), ""), |key| ((key.get)(config), key.allowed));
     let origin = origins.get(name).cloned().unwrap_or_else(|| "default".to_owned());
     Error::Value { key: name, value, origin, allowed }
+}
+
+/// `sg-` and hexadecimal digits.
+fn is_group(id: &str) -> bool {
+    id.strip_prefix("sg-")
+        .is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+/// A DNS subdomain, as prefixes of annotations are.
+fn is_prefix(text: &str) -> bool {
+    let is_letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
+    !text.is_empty() && text.len() <= NODE_NAME_CHARS_MAX && text.bytes().all(is_letter)
+}
+
+/// As the CNI takes it: `getEniVethPrefix` of aws/amazon-vpc-cni-k8s refuses what other interfaces are called.
+fn is_veth_prefix(text: &str) -> bool {
+    (1..=4).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        && !["eth", "vlan", "lo"].contains(&text)
 }
 
 fn absolute(path: &Path) -> bool {

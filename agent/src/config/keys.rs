@@ -42,6 +42,14 @@ pub(super) const KEYS: &[Key] = &[
         get: |config| config.standalone.to_string(),
     },
     Key {
+        name: "data_dir",
+        flag: None,
+        allowed: "an absolute path",
+        text: "Where the agent keeps what must survive a restart; made with mode 0700.",
+        set: |config, text| put(&mut config.data_dir, text),
+        get: |config| config.data_dir.display().to_string(),
+    },
+    Key {
         name: "socket",
         flag: Some("--socket"),
         allowed: "an absolute path of up to 107 bytes",
@@ -72,6 +80,46 @@ pub(super) const KEYS: &[Key] = &[
         text: "Most series that carry a workload; what comes beyond goes to `workload=\"other\"` and is counted.",
         set: |config, text| put(&mut config.metrics.max_series, text),
         get: |config| config.metrics.max_series.to_string(),
+    },
+    Key {
+        name: "findings.waivers",
+        flag: None,
+        allowed: "a list of up to 1000 waivers, each with a reason and a code or one of namespace, service_account, workload and image (a repository without tag); until is a day or a time",
+        text: "Findings that are as they should be: shown as accepted, counted apart, open again after `until`. See below.",
+        set: |config, text| put_yaml(&mut config.findings.waivers, text),
+        get: |config| yaml_line(&config.findings.waivers),
+    },
+    Key {
+        name: "findings.cluster_security_groups",
+        flag: None,
+        allowed: "a list of ids like sg-0a1b2c3d",
+        text: "Ids of the cluster security group, for `sgp-cluster-group`.",
+        set: |config, text| put_yaml(&mut config.findings.cluster_security_groups, text),
+        get: |config| yaml_line(&config.findings.cluster_security_groups),
+    },
+    Key {
+        name: "findings.irsa_annotation_prefix",
+        flag: None,
+        allowed: "a DNS name like eks.amazonaws.com",
+        text: "What the annotations of the identity webhook begin with, where it runs with a prefix of its own.",
+        set: |config, text| put(&mut config.findings.irsa_annotation_prefix, text),
+        get: |config| config.findings.irsa_annotation_prefix.clone(),
+    },
+    Key {
+        name: "findings.max_groups",
+        flag: None,
+        allowed: "5 to 16",
+        text: "Most security groups of an interface: EC2's quota of the account.",
+        set: |config, text| put(&mut config.findings.max_groups, text),
+        get: |config| config.findings.max_groups.to_string(),
+    },
+    Key {
+        name: "findings.veth_prefix",
+        flag: None,
+        allowed: "1 to 4 letters or digits, and none of eth, vlan and lo",
+        text: "What the names of pods' interfaces on the node begin with: the CNI's AWS_VPC_K8S_CNI_VETHPREFIX.",
+        set: |config, text| put(&mut config.findings.veth_prefix, text),
+        get: |config| config.findings.veth_prefix.clone(),
     },
     Key {
         name: "roots.proc",
@@ -279,6 +327,21 @@ fn put<T: std::str::FromStr>(place: &mut T, text: &str) -> bool {
         }
         Err(_) => false,
     }
+}
+
+/// Lists come as YAML, of which JSON is a part.
+fn put_yaml<T: serde::de::DeserializeOwned>(place: &mut T, text: &str) -> bool {
+    match serde_yaml_ng::from_str(text) {
+        Ok(value) => {
+            *place = value;
+            true
+        }
+        Err(_) => false,
+    }
+}
+
+fn yaml_line<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_string(value).unwrap_or_default()
 }
 
 /// The table of `docs/configuration.md`.

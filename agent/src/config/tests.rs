@@ -86,6 +86,20 @@ fn values_out_of_range_name_key_value_origin_and_range() {
         ("metrics.listen", "9847"),
         ("socket", "agent.sock"),
         ("socket", &format!("/{}", "x".repeat(107))),
+        ("data_dir", "data"),
+        ("findings.waivers", r#"[{"reason":"everything"}]"#),
+        ("findings.waivers", r#"[{"code":"user-data-read","reason":" "}]"#),
+        ("findings.waivers", "[{code: user-data-read}]"),
+        ("findings.waivers", r#"[{"image":"a:1","reason":"x"}]"#),
+        ("findings.waivers", "[{code: no-such-code, reason: x}]"),
+        ("findings.waivers", "[{namespace: a, reason: x, until: soon}]"),
+        ("findings.cluster_security_groups", r#"["sg-"]"#),
+        ("findings.cluster_security_groups", "sg-1"),
+        ("findings.irsa_annotation_prefix", "a/b"),
+        ("findings.max_groups", "4"),
+        ("findings.max_groups", "17"),
+        ("findings.veth_prefix", "vlan"),
+        ("findings.veth_prefix", "tools"),
         ("roots.proc", "proc"),
         ("roots.proc", ""),
         ("roots.sys", "sys"),
@@ -193,4 +207,16 @@ fn collect(prefix: &str, tree: &serde_json::Value, leaves: &mut BTreeMap<String,
 #[test]
 fn documentation_shows_the_table() {
     crate::golden::compare_section(Path::new("../docs/configuration.md"), &super::markdown());
+}
+
+#[test]
+fn waivers_and_groups_come_from_the_file() {
+    let file = "findings:\n  max_groups: 16\n  cluster_security_groups: [sg-0a1b]\n  waivers:\n  - code: user-data-read\n    namespace: ops\n    reason: prepares nodes\n    until: 2026-12-31\n";
+    let config = load(Some(file), &[], &[]).expect("loads");
+    let settings = config.findings.settings();
+    assert_eq!((settings.waivers.len(), settings.papers.max_groups), (1, 16));
+    assert!(settings.papers.cluster_groups.contains("sg-0a1b"));
+    assert!(settings.waivers[0].until.is_some_and(|until| until.to_string().starts_with("2027-01-01T00:00")));
+    let error = load(Some("findings:\n  waivers:\n  - namespaces: ops\n"), &[], &[]).expect_err("no such field");
+    assert!(error.contains("findings.waivers") && error.contains("namespaces"), "{error}");
 }

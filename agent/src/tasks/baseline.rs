@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::Path;
 
+use agent_core::facts::HostFact;
 use agent_core::input::Input;
 
 use crate::node;
@@ -13,6 +14,11 @@ pub(super) fn read(proc_root: &Path, cgroup_root: &Path, keep_args: bool) -> Vec
     inputs.extend(node::cgroups(cgroup_root));
     inputs.extend(node::processes(proc_root, cgroup_root, keep_args));
     inputs
+}
+
+/// Settings of the node that findings rest on and that may change.
+pub(super) fn settings(proc_root: &Path) -> Input {
+    Input::Host(Box::new(HostFact::TcpEarlyDemux(node::tcp_early_demux(proc_root))))
 }
 
 /// The node's own addresses.

@@ -15,8 +15,11 @@ use agent_core::output::Output;
 use agent_core::time::{BootNs, WallNs};
 use agent_ebpf::wire::Owner;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
+use super::answers;
+use super::ledger::Store;
 use super::served::Heartbeat;
 use crate::api::feed::Feed;
 use crate::api::protocol::{Book, Collector, CollectorState, Question, Status, Verb};
@@ -36,15 +39,23 @@ const OUTPUTS_PER_TURN: usize = 256;
 
 /// The one owner of the Engine.
 pub(super) struct Pump {
-    engine: Engine,
+    /// Boxed: it would make every future that holds the pump large.
+    engine: Box<Engine>,
     outputs: Vec<Output>,
     outlets: Outlets,
     surroundings: Surroundings,
+    /// Where findings survive a restart; `None`: nowhere.
+    store: Option<Store>,
+    /// The write under way.
+    saving: Option<JoinHandle<()>>,
+    /// A finding changed since the last write.
+    is_unsaved: bool,
     ticks: u32,
     exe_reads: u32,
     now: BootNs,
     /// What each source of the node's ceilings said last: one entry each, of a closed list.
     collectors: BTreeMap<capacity::Collector, Collector>,
+    wall: WallNs,
 }
 
 /// Where outputs and counts go.
@@ -62,6 +73,8 @@ pub(super) struct Surroundings {
     pub(super) clock: fn() -> (BootNs, WallNs),
     pub(super) addresses: Box<dyn FnMut() -> Vec<IpAddr>>,
     pub(super) exe_of: Box<dyn FnMut(Owner) -> Option<String>>,
+    /// Settings of the node that may change.
+    pub(super) settings: Box<dyn FnMut() -> Input>,
 }
 
 /// Why the pump came to its end.
@@ -80,23 +93,35 @@ pub(super) enum Ended {
 impl Pump {
     pub(super) fn new(config: EngineConfig, outlets: Outlets, surroundings: Surroundings) -> Self {
         Self {
-            engine: Engine::new(config),
+            engine: Box::new(Engine::new(config)),
             outputs: Vec::new(),
             outlets,
             surroundings,
+            store: None,
+            saving: None,
+            is_unsaved: false,
             ticks: 0,
             exe_reads: 0,
             now: BootNs(0),
             collectors: BTreeMap::new(),
+            wall: WallNs(0),
         }
     }
 
-    /// Tells the Engine the time and what was there before it.
+    /// Tells the Engine the time, what it found before a restart, and what was there before it.
     pub(super) async fn start(&mut self, baseline: Vec<Input>) {
         self.time();
+        self.restore();
+        let settings = (self.surroundings.settings)();
+        self.engine.handle(settings, &mut self.outputs);
         self.take(baseline);
         self.put_out().await;
         self.count();
+    }
+
+    /// Keeps what is found here, and begins with what is there.
+    pub(super) fn keep(&mut self, store: Store) {
+        self.store = Some(store);
     }
 
     /// Until it is told to stop, or cannot go on.
@@ -156,6 +181,7 @@ impl Pump {
         self.engine.handle(Input::Stop, &mut self.outputs);
         self.put_out().await;
         self.count();
+        self.save().await;
         match self.outlets.exporter {
             Some(exporter) => exporter.finish(wait).await,
             None => Ok(()),
@@ -169,15 +195,64 @@ impl Pump {
         if self.ticks.is_multiple_of(LOOK_AROUND_TICKS) {
             let addresses = (self.surroundings.addresses)();
             self.engine.handle(Input::NodeAddresses(addresses), &mut self.outputs);
+            let settings = (self.surroundings.settings)();
+            self.engine.handle(settings, &mut self.outputs);
+            // Counts of what stands change without a word.
+            self.is_unsaved |= self.engine.ledger().rows().next().is_some();
             self.outlets.telemetry.keep(self.engine.living(), self.now);
         }
         self.outlets.telemetry.expire(self.now);
         self.count();
+        if self.is_unsaved && self.saving.as_ref().is_none_or(JoinHandle::is_finished) {
+            self.begin_save();
+        }
+    }
+
+    /// What was found before a restart.
+    fn restore(&mut self) {
+        let Some(store) = &self.store else { return };
+        match store.load() {
+            Ok(None) => {}
+            Ok(Some((ledger, same_boot))) => match self.engine.restore(ledger, same_boot) {
+                Ok(findings) => tracing::info!(findings, "findings of before the start are restored"),
+                Err(error) => {
+                    tracing::warn!(%error, "findings of before the start are set aside");
+                    if let Err(error) = store.set_aside() {
+                        tracing::warn!(error = chain(&error), "they could not be set aside");
+                    }
+                }
+            },
+            Err(error) => tracing::warn!(error = chain(&error), "findings of before the start are not known"),
+        }
+    }
+
+    /// Writes in a thread of its own: a disk may take its time.
+    fn begin_save(&mut self) {
+        let Some(store) = self.store.clone() else { return };
+        self.is_unsaved = false;
+        let bytes = store.encode(self.engine.ledger().snapshot());
+        self.saving = Some(tokio::task::spawn_blocking(move || {
+            if let Err(error) = store.save(&bytes) {
+                tracing::warn!(error = chain(&error), "findings could not be kept");
+            }
+        }));
+    }
+
+    /// The last write: after one that may be under way, for the file has one new one beside it.
+    async fn save(&mut self) {
+        if let Some(saving) = self.saving.take() {
+            // It has told by itself what went wrong.
+            let _ = saving.await;
+        }
+        self.begin_save();
+        if let Some(saving) = self.saving.take() {
+            let _ = saving.await;
+        }
     }
 
     fn time(&mut self) {
         let (boot, wall) = (self.surroundings.clock)();
-        self.now = boot;
+        (self.now, self.wall) = (boot, wall);
         self.outlets.heartbeat.beat(boot);
         self.engine.handle(Input::Tick { boot, wall }, &mut self.outputs);
     }
@@ -233,6 +308,7 @@ impl Pump {
         // A large fold must not stay resident.
         self.outputs.shrink_to(OUTPUTS_PER_TURN);
         for output in &outputs {
+            self.is_unsaved |= matches!(**output, Output::Finding(_));
             self.outlets.telemetry.observe(output, self.now);
         }
         if let Some(exporter) = &self.outlets.exporter {
@@ -253,6 +329,8 @@ impl Pump {
                 self.outlets.telemetry.records(ledger.label(), fate.label(), line.fate(*fate));
             }
         }
+        self.outlets.telemetry.findings(self.engine.ledger(), self.now);
+        self.outlets.telemetry.cluster(self.engine.cluster(), self.wall);
     }
 
     fn answer(&self, verb: Verb) -> Vec<String> {
@@ -262,7 +340,8 @@ impl Pump {
                 let row = Output::Capacity(Box::new(self.engine.capacity()));
                 vec![row.to_json(&self.outlets.status.node)]
             }
-            Verb::Findings | Verb::Observe => Vec::new(),
+            Verb::Findings => answers::findings(&self.engine, &self.outlets.status.node, self.wall),
+            Verb::Observe => Vec::new(),
         }
     }
 
@@ -276,6 +355,18 @@ impl Pump {
         let collectors = self.collectors.values().cloned().collect();
         Status { books: books.collect(), collectors, ..self.outlets.status.clone() }
     }
+}
+
+/// An error with what caused it.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text.push_str(": ");
+        text.push_str(&source.to_string());
+        next = source.source();
+    }
+    text
 }
 
 /// Waits until standard output is gone; for ever without one.

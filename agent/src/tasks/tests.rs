@@ -70,6 +70,7 @@ fn bench() -> Bench {
             counted.fetch_add(1, Ordering::Relaxed);
             Some(format!("/resolved/{}", owner.tgid))
         }),
+        settings: Box::new(|| Input::Host(Box::new(agent_core::facts::HostFact::TcpEarlyDemux(None)))),
     };
     let pump = Pump::new(EngineConfig::default(), outlets, surroundings);
     Bench { pump, page, feed, exposition, heartbeat, exe_reads }

@@ -63,6 +63,62 @@ pub(super) const METADATA_REQUESTS: Metric = Metric {
     labels: &["namespace", "workload", "service", "version", "category", "outcome"],
     help: "Requests to EC2 instance metadata and to the EKS Pod Identity agent",
 };
+pub(super) const FINDINGS_OPEN: Metric = Metric {
+    base: "findings_open",
+    sample: "sekisho_findings_open",
+    kind: "gauge",
+    unit: None,
+    labels: &["code", "severity", "namespace", "workload"],
+    help: "Findings that stand, those accepted by a waiver left out; a workload's finding counts once however many pods it has; 0 for two minutes after the last",
+};
+pub(super) const FINDINGS_ACCEPTED: Metric = Metric {
+    base: "findings_accepted",
+    sample: "sekisho_findings_accepted",
+    kind: "gauge",
+    unit: None,
+    labels: &["code", "severity", "namespace", "workload"],
+    help: "Findings that stand and that a waiver accepts",
+};
+pub(super) const FINDINGS: Metric = Metric {
+    base: "findings",
+    sample: "sekisho_findings_total",
+    kind: "counter",
+    unit: None,
+    labels: &["code", "severity", "namespace"],
+    help: "Findings that opened, by their severity then; at most 1,024 series, beyond them namespace is other",
+};
+pub(super) const FINDINGS_REFUSED: Metric = Metric {
+    base: "findings_refused",
+    sample: "sekisho_findings_refused_total",
+    kind: "counter",
+    unit: None,
+    labels: &[],
+    help: "Findings, pods of findings and doubts that found no room",
+};
+pub(super) const VERDICTS: Metric = Metric {
+    base: "verdicts",
+    sample: "sekisho_verdicts_total",
+    kind: "counter",
+    unit: None,
+    labels: &["code", "verdict"],
+    help: "Verdicts of the rules: holds, violated, or cannot_tell, which sekisho findings lists with the reason",
+};
+pub(super) const CLUSTER_AGE: Metric = Metric {
+    base: "cluster_age",
+    sample: "sekisho_cluster_age_seconds",
+    kind: "gauge",
+    unit: Some(Unit::Seconds),
+    labels: &["source"],
+    help: "Time since what a source of the cluster tells was known to be current; absent for a source that never answered",
+};
+pub(super) const CLUSTER_LEFT_OUT: Metric = Metric {
+    base: "cluster_left_out",
+    sample: "sekisho_cluster_left_out_total",
+    kind: "counter",
+    unit: None,
+    labels: &["reason"],
+    help: "Objects of the cluster that were left out: without_uid, other_node, contradicted (a uid that two pods claim), no_room, malformed",
+};
 pub(super) const RECORDS: Metric = Metric {
     base: "records",
     sample: "sekisho_records_total",
@@ -217,15 +273,23 @@ pub(super) const BUILD_INFO: Metric = Metric {
 };
 
 /// The metrics whose series carry a workload and stand under the budget.
-pub(super) const WITH_WORKLOAD: [&Metric; 4] = [&CONNECTIONS, &CONNECTION_BYTES, &RETRANSMITS, &METADATA_REQUESTS];
+pub(super) const WITH_WORKLOAD: [&Metric; 6] =
+    [&CONNECTIONS, &CONNECTION_BYTES, &RETRANSMITS, &METADATA_REQUESTS, &FINDINGS_OPEN, &FINDINGS_ACCEPTED];
 
 /// All of them, in the order of the documentation.
-pub(super) const ALL: [&Metric; 24] = [
+pub(super) const ALL: [&Metric; 31] = [
     &CONNECTIONS,
     &CONNECTION_BYTES,
     &RETRANSMITS,
     &RTT,
     &METADATA_REQUESTS,
+    &FINDINGS_OPEN,
+    &FINDINGS_ACCEPTED,
+    &FINDINGS,
+    &FINDINGS_REFUSED,
+    &VERDICTS,
+    &CLUSTER_AGE,
+    &CLUSTER_LEFT_OUT,
     &RECORDS,
     &PROBE_ATTACHED,
     &UNTRACKED,

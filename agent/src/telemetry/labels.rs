@@ -6,6 +6,8 @@ use std::fmt::Error;
 use std::hash::Hash;
 use std::sync::Arc;
 
+use agent_core::facts::Source;
+use agent_core::finding::{Code, Severity};
 use agent_core::input::{Category, ImdsVersion, MetadataOutcome};
 use agent_core::output::{Identity, PeerClass};
 use prometheus_client::encoding::{EncodeLabel as _, EncodeLabelSet, LabelSetEncoder};
@@ -118,6 +120,33 @@ pub(super) struct SuppressedLabels {
     pub(super) metric: &'static str,
 }
 
+/// Of `sekisho_findings_total`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct OpenedLabels {
+    pub(super) code: Code,
+    pub(super) severity: Severity,
+    pub(super) namespace: Box<str>,
+}
+
+/// Of `sekisho_verdicts_total`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct VerdictLabels {
+    pub(super) code: Code,
+    pub(super) verdict: &'static str,
+}
+
+/// Of `sekisho_cluster_age_seconds`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct SourceLabels {
+    pub(super) source: Source,
+}
+
+/// Of `sekisho_cluster_left_out_total`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct ReasonLabels {
+    pub(super) reason: &'static str,
+}
+
 /// Of `sekisho_build_info`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct BuildLabels {
@@ -132,7 +161,12 @@ impl Workload {
         Self(Arc::new((Box::from(identity.namespace.as_str()), Box::from(workload))))
     }
 
-    fn other() -> Self {
+    /// Of what the row of a finding is about.
+    pub(super) fn named(namespace: &str, workload: &str) -> Self {
+        Self(Arc::new((Box::from(namespace), Box::from(workload))))
+    }
+
+    pub(super) fn other() -> Self {
         Self(Arc::new((Box::from(""), Box::from(OTHER))))
     }
 }
@@ -285,6 +319,37 @@ impl EncodeLabelSet for SuppressedLabels {
     }
 }
 
+impl EncodeLabelSet for OpenedLabels {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), Error> {
+        let Self { code, severity, namespace } = self;
+        put(encoder, "code", code.name())?;
+        put(encoder, "severity", severity.name())?;
+        put(encoder, "namespace", namespace)
+    }
+}
+
+impl EncodeLabelSet for VerdictLabels {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), Error> {
+        let Self { code, verdict } = self;
+        put(encoder, "code", code.name())?;
+        put(encoder, "verdict", verdict)
+    }
+}
+
+impl EncodeLabelSet for SourceLabels {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), Error> {
+        let Self { source: of } = self;
+        put(encoder, "source", source(*of))
+    }
+}
+
+impl EncodeLabelSet for ReasonLabels {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), Error> {
+        let Self { reason } = self;
+        put(encoder, "reason", reason)
+    }
+}
+
 impl EncodeLabelSet for BuildLabels {
     fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), Error> {
         let Self { version } = self;
@@ -292,7 +357,7 @@ impl EncodeLabelSet for BuildLabels {
     }
 }
 
-fn put(encoder: &mut LabelSetEncoder<'_>, key: &str, value: &str) -> Result<(), Error> {
+pub(super) fn put(encoder: &mut LabelSetEncoder<'_>, key: &str, value: &str) -> Result<(), Error> {
     (key, value).encode(encoder.encode_label())
 }
 
@@ -364,5 +429,17 @@ pub(super) fn metadata_outcome(outcome: MetadataOutcome) -> &'static str {
         MetadataOutcome::Idle => "idle",
         MetadataOutcome::Unparsed => "unparsed",
         MetadataOutcome::Truncated => "truncated",
+    }
+}
+
+pub(super) fn source(source: Source) -> &'static str {
+    match source {
+        Source::Pods => "pods",
+        Source::Policies => "policies",
+        Source::ServiceAccounts => "service_accounts",
+        Source::Node => "node",
+        Source::CniNode => "cni_node",
+        Source::CsiNode => "csi_node",
+        Source::Events => "events",
     }
 }

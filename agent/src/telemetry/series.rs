@@ -46,13 +46,13 @@ impl Budget {
         Self { used: AtomicUsize::new(0), max }
     }
 
-    fn take(&self) -> bool {
+    pub(super) fn take(&self) -> bool {
         self.used
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| (used < self.max).then_some(used + 1))
             .is_ok()
     }
 
-    fn give_back(&self, count: usize) {
+    pub(super) fn give_back(&self, count: usize) {
         self.used.fetch_sub(count, Ordering::Relaxed);
     }
 

@@ -4,10 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use agent_core::input::{Category, ImdsVersion, KernelTotals, MetadataOutcome, Method};
+use agent_core::engine::{Engine, EngineConfig};
+use agent_core::facts::{ClusterFact, Source};
+use agent_core::finding::{Code, Settings, Severity};
+use agent_core::input::{
+    Category, Ends, ImdsVersion, Input, KernelTotals, MetadataFact, MetadataOutcome, Method, RequestFact, ResponseFact,
+};
 use agent_core::output::{
     FlowRow, Identity, Local, MetadataRow, Output, Peer, PeerClass, Protocol, RttHistogram, Who, Window,
 };
+use agent_core::papers::waivers::Waiver;
 use agent_core::time::{BootNs, WallNs};
 use agent_ebpf::shared::{FATES, KINDS};
 
@@ -330,6 +336,9 @@ fn a_scrape_keeps_the_rules_and_the_catalogue() {
     telemetry.records("tcp_end", "stored", 1);
     telemetry.probe("tcp", true);
     node::told(&telemetry);
+    let engine = engine();
+    telemetry.findings(engine.ledger(), BootNs(1));
+    telemetry.cluster(engine.cluster(), WallNs(8_000_000_000));
     let text = exposition.render().expect("renders");
     assert!(text.ends_with("\n# EOF\n"));
     assert_eq!(text.matches("# EOF").count(), 1);
@@ -389,4 +398,92 @@ fn a_scrape_keeps_the_rules_and_the_catalogue() {
 #[test]
 fn documentation_shows_the_catalogue() {
     crate::golden::compare_section(Path::new("../docs/metrics.md"), &super::markdown());
+}
+
+/// An Engine with a finding that stands and one that a waiver accepts.
+fn engine() -> Engine {
+    let waiver = Waiver { code: Some(Code::MetadataV1Used), reason: "moves soon".to_owned(), ..Waiver::default() };
+    let findings = Settings { waivers: vec![waiver], ..Settings::default() };
+    let mut engine = Engine::new(EngineConfig { findings, ..EngineConfig::default() });
+    let fact = MetadataFact {
+        time: BootNs(1),
+        cgroup_id: 7,
+        cookie: 1,
+        process: None,
+        ancestors: Vec::new(),
+        sender_only: false,
+        ends: Ends {
+            local: [10, 0, 0, 1].into(),
+            local_port: 1,
+            remote: [169, 254, 169, 254].into(),
+            remote_port: 80,
+            netns: 1,
+        },
+        service: agent_ebpf::wire::Service::Imds,
+        request: Some(RequestFact {
+            method: Method::Get,
+            category: Category::UserData,
+            role: None,
+            version: ImdsVersion::V1,
+            forwarded_for: None,
+        }),
+        response: Some(ResponseFact { status: 200, ttl: 64, bytes: 1, access_key_id: None }),
+        outcome: MetadataOutcome::Ok,
+        latency_ns: None,
+    };
+    let path = format!("/kubepods/pod6f0d2c1e-8a52-4b7e-9d0c-1a2b3c4d5e6f/{}", "a".repeat(64));
+    let pods = ClusterFact::Source { source: Source::Pods, fresh_at: Some(WallNs(3_000_000_000)), error: None };
+    for input in [
+        Input::Tick { boot: BootNs(1), wall: WallNs(1) },
+        Input::CgroupPresent { id: 7, path },
+        Input::Metadata(Box::new(fact)),
+        Input::Cluster(Box::new(pods)),
+    ] {
+        engine.handle(input, &mut Vec::new());
+    }
+    engine
+}
+
+#[test]
+fn findings_show_by_workload_and_those_accepted_apart() {
+    let (telemetry, exposition) = new(100);
+    let engine = engine();
+    telemetry.findings(engine.ledger(), BootNs(1));
+    telemetry.cluster(engine.cluster(), WallNs(8_000_000_000));
+    let samples = samples(&exposition);
+    let workload = "namespace=\"\",workload=\"pod-6f0d2c1e-8a52-4b7e-9d0c-1a2b3c4d5e6f\"";
+    let value = |name: String| samples.get(&name).copied();
+    let of = |code: &str, severity: &str| format!("code=\"{code}\",severity=\"{severity}\",{workload}");
+    assert_eq!(value(format!("sekisho_findings_open{{{}}}", of("user-data-read", "medium"))), Some(1.0));
+    assert_eq!(value(format!("sekisho_findings_accepted{{{}}}", of("metadata-v1-used", "low"))), Some(1.0));
+    assert_eq!(
+        value("sekisho_findings_total{code=\"user-data-read\",severity=\"medium\",namespace=\"\"}".to_owned()),
+        Some(1.0)
+    );
+    assert_eq!(value("sekisho_verdicts_total{code=\"user-data-read\",verdict=\"violated\"}".to_owned()), Some(1.0));
+    assert_eq!(value("sekisho_verdicts_total{code=\"sgp-stale\",verdict=\"cannot_tell\"}".to_owned()), Some(0.0));
+    assert_eq!(value("sekisho_cluster_age_seconds{source=\"pods\"}".to_owned()), Some(5.0));
+}
+
+#[test]
+fn a_finding_shows_0_before_it_goes_and_gives_its_room_back() {
+    use super::findings::{FindingGauges, FindingLabels};
+    let labels = |workload: &str| FindingLabels {
+        code: Code::UserDataRead,
+        severity: Severity::Medium,
+        workload: labels::Workload::named("shop", workload),
+    };
+    let gauges = FindingGauges::default();
+    let budget = super::series::Budget::new(2);
+    let set =
+        |names: &[&str], now| gauges.set(names.iter().map(|name| (labels(name), 1)).collect(), BootNs(now), &budget);
+    assert_eq!(set(&["a", "b"], 0), 0);
+    assert_eq!((set(&["a", "b", "c"], 1), budget.used()), (1, 2));
+    assert_eq!(gauges.value(&labels("a")), Some(1));
+    set(&[], 2);
+    assert_eq!((gauges.value(&labels("a")), budget.used()), (Some(0), 2));
+    set(&[], IDLE_NS + 1);
+    assert_eq!(gauges.value(&labels("a")), Some(0));
+    set(&[], IDLE_NS + 2);
+    assert_eq!((gauges.value(&labels("a")), budget.used()), (None, 0));
 }

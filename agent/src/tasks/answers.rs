@@ -1,0 +1,73 @@
+//! Answers to questions about what the Engine knows, as lines of JSON.
+
+use std::collections::BTreeMap;
+
+use agent_core::engine::Engine;
+use agent_core::output::{Output, SCHEMA};
+use agent_core::time::WallNs;
+use serde::Serialize;
+
+use crate::lines;
+
+/// What could not be told.
+#[derive(Serialize)]
+struct Doubt<'a> {
+    schema: &'static str,
+    kind: &'static str,
+    time: WallNs,
+    node: &'a str,
+    #[serde(flatten)]
+    row: agent_core::finding::ledger::CannotTellRow,
+}
+
+/// What the answers rest on.
+#[derive(Serialize)]
+struct Basis<'a> {
+    schema: &'static str,
+    kind: &'static str,
+    time: WallNs,
+    node: &'a str,
+    /// Whether anybody tells pods.
+    watched: bool,
+    /// Sources of the cluster that answered or failed.
+    sources: Vec<Source>,
+    /// Objects left out, by reason.
+    left_out: BTreeMap<&'static str, u64>,
+    /// Findings, pods of them and doubts that found no room.
+    refused: u64,
+}
+
+#[derive(Serialize)]
+struct Source {
+    #[serde(rename = "source")]
+    name: agent_core::facts::Source,
+    fresh_at: Option<WallNs>,
+    error: Option<String>,
+    malformed: u64,
+}
+
+/// Findings, what could not be told, and what both rest on.
+pub(super) fn findings(engine: &Engine, node: &str, now: WallNs) -> Vec<String> {
+    let ledger = engine.ledger();
+    let mut answer: Vec<_> = ledger.rows().map(|row| Output::Finding(Box::new(row)).to_json(node)).collect();
+    let doubts = ledger.doubts();
+    answer.extend(doubts.map(|row| lines::json(&Doubt { schema: SCHEMA, kind: "cannot_tell", time: now, node, row })));
+    let cluster = engine.cluster();
+    let sources = cluster.sources().map(|(name, standing)| Source {
+        name,
+        fresh_at: standing.fresh_at,
+        error: standing.error.clone(),
+        malformed: standing.malformed,
+    });
+    answer.push(lines::json(&Basis {
+        schema: SCHEMA,
+        kind: "basis",
+        time: now,
+        node,
+        watched: cluster.is_watched(),
+        sources: sources.collect(),
+        left_out: cluster.counts().by_reason().into_iter().collect(),
+        refused: ledger.refused(),
+    }));
+    answer
+}
