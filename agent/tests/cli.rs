@@ -231,7 +231,7 @@ fn doctor_shows_what_the_agent_lacks() {
     let text = stdout(&output);
     assert!(text.contains("agent running, pid 1, node n"), "{text}");
     assert!(text.lines().any(|line| line.starts_with("ok        probe tcp")), "{text}");
-    let refused = "degraded  probe owners       refused, so there is no owners of connections: EPERM";
+    let refused = "degraded  probe owners            refused, so there is no owners of connections: EPERM";
     assert!(text.lines().any(|line| line == refused), "{text}");
 
     let output = doctor(status("\"EPERM\"", 6), &["-o", "json"]);
