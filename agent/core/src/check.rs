@@ -142,7 +142,7 @@ fn review(place: &Place, kind: &Arc<str>, around: &PodContext<'_>, options: &Opt
     let context = PodContext { pod, ..*around };
     let mut judgements = judge_pod(&context, &options.settings);
     let identity = forecast::identity(pod, account, &options.associations);
-    let groups = forecast::groups(pod, &demand);
+    let (groups, unsure) = forecast::groups(pod, &demand);
     let mode = options.mode.filter(|_| !groups.is_empty() && !pod.fargate);
     judgements.extend(forecast::pod_identity_in_strict_mode(pod, mode, &demand));
     let name = pod_object(object);
@@ -164,7 +164,7 @@ fn review(place: &Place, kind: &Arc<str>, around: &PodContext<'_>, options: &Opt
         place: place.clone(),
         admitted,
         security_groups_source: if groups.is_empty() { "node" } else { "policy" },
-        security_groups_cannot_tell: demand.cannot_tell.filter(|_| !pod.host_network && !pod.windows),
+        security_groups_cannot_tell: unsure,
         policies: if groups.is_empty() { Vec::new() } else { forecast::policy_names(&demand) },
         security_groups: groups,
         enforcement_mode: mode,

@@ -8,23 +8,27 @@ use crate::finding::{Code, Judgement, Severity, Verdict, Violation};
 use crate::papers::demand::Demand;
 use crate::papers::enforcement::{Enforcement, Mode, enforcement};
 use crate::papers::identity::{self, Associations, Kind};
-use crate::papers::{Account, pod_object, pod_says, policy_says, subject};
+use crate::papers::{Account, pod_object, pod_says, policy_says, subject, why};
 
-/// The groups that a pod will have by policies, or has; empty: the node's.
+/// The groups that a pod will have by policies, or has; empty: the node's. And why that is not certain.
 ///
 /// Of a pod from a cluster the addresses tell whether it has its own interface at all. Which groups that has is not in
 /// the cluster: they are taken to be those that the policies ask for.
-pub(super) fn groups(pod: &PodFacts, demand: &Demand) -> Vec<Arc<str>> {
-    let own = match (&pod.uid, enforcement(pod, None)) {
-        _ if pod.host_network || pod.windows => false,
-        _ if pod.fargate => true,
-        (None, _) => pod.first_container_branch_limit,
+pub(super) fn groups(pod: &PodFacts, demand: &Demand) -> (Vec<Arc<str>>, Option<&'static str>) {
+    let (own, unsure) = match (&pod.uid, pod.phase) {
+        _ if pod.host_network || pod.windows => return (Vec::new(), None),
+        _ if pod.fargate => (true, None),
         // Its interface is made after it was admitted.
-        (Some(_), _) if pod.phase == Some(Phase::Pending) => pod.first_container_branch_limit,
-        (Some(_), Enforcement::Enforced | Enforcement::CannotTell(_)) => true,
-        (Some(_), Enforcement::Not(_)) => false,
+        (None, _) | (Some(_), Some(Phase::Pending)) => (pod.first_container_branch_limit, None),
+        (Some(_), phase) => match enforcement(pod, None) {
+            // Interfaces of the node are never in manifests.
+            Enforcement::Enforced | Enforcement::CannotTell(why::LINKS) => (true, None),
+            Enforcement::CannotTell(why) => (true, Some(why)),
+            Enforcement::Not(_) => (false, matches!(phase, None | Some(Phase::Unknown)).then_some(why::STATUS)),
+        },
     };
-    if own { demand.groups.clone() } else { Vec::new() }
+    let unsure = demand.cannot_tell.or(unsure.filter(|_| demand.selected() == Some(true)));
+    (if own { demand.groups.clone() } else { Vec::new() }, unsure)
 }
 
 pub(super) fn policy_names(demand: &Demand) -> Vec<Arc<str>> {

@@ -50,7 +50,7 @@ pub struct PodReport {
     pub security_groups: Vec<Arc<str>>,
     /// `policy` or `node`.
     pub security_groups_source: &'static str,
-    /// Why there may be more groups than these; `None`: these are all.
+    /// Why these groups are not certain, or not all; `None`: they are.
     pub security_groups_cannot_tell: Option<&'static str>,
     /// Policies that select it, when its groups come from them.
     pub policies: Vec<Arc<str>>,

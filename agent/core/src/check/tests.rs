@@ -180,6 +180,23 @@ fn pods_from_a_cluster_are_judged_as_they_are() {
 }
 
 #[test]
+fn groups_of_pods_that_nobody_can_read_are_not_certain() {
+    let policies = [policy("a", &["sg-1"])];
+    let of = |pod| {
+        let report = check(manifests(vec![manifest("Pod", pod)], None, &policies), &Options::default());
+        assert_eq!(codes(&report), [""; 0]);
+        one(&report).security_groups_cannot_tell
+    };
+    let malformed = PodFacts { branch: Branch::Malformed("no array".to_owned()), ..branch_pod() };
+    assert_eq!(of(malformed.clone()), Some("annotation_unreadable"));
+    assert_eq!(of(PodFacts { ips: Vec::new(), ..branch_pod() }), Some("no_address"));
+    assert_eq!(of(PodFacts { phase: None, ..pod() }), Some("no_status"));
+    assert_eq!(of(branch_pod()), None);
+    // No policy selects it, so there is nothing to doubt.
+    assert_eq!(of(PodFacts { labels: labels(&[]), branch: Branch::Malformed(String::new()), ..pod() }), None);
+}
+
+#[test]
 fn nodes_and_events_beside_pods_are_used() {
     let on_node = PodFacts { node: Some("node-1".into()), ..pod() };
     let mut auto = manifests(vec![manifest("Pod", on_node)], None, &[policy("a", &["sg-1"])]);

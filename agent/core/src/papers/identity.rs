@@ -102,7 +102,7 @@ pub fn of_container(pod: &PodFacts, container: &ContainerFacts, account: Account
         _ => None,
     };
     let (kind, why) = match (pod.host_network, &missed) {
-        (_, Some(role)) => (Kind::None, format!("its service account names the role {role}, which was not injected")),
+        (_, Some(role)) => (Kind::None, format!("its service account names the role {role}, which does not reach it")),
         (true, None) => (Kind::NodeRole, "on the node's network, without an identity of its own".to_owned()),
         (false, None) => (Kind::None, "no identity of its own".to_owned()),
     };

@@ -55,7 +55,7 @@ fn one_pod(out: &mut String, pod: &PodReport) {
         }
     };
     let more = match pod.security_groups_cannot_tell {
-        Some(why) => format!("; cannot tell whether there are others: {}", in_words(why)),
+        Some(why) => format!("; cannot tell for sure: {}", in_words(why)),
         None => String::new(),
     };
     column(out, "security groups", &format!("{groups}{more}"));
