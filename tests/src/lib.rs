@@ -15,6 +15,7 @@ pub mod http;
 pub mod kube;
 pub mod lab;
 mod links;
+pub mod looks;
 pub mod metadata_server;
 pub mod metrics;
 pub mod netns;

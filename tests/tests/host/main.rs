@@ -2,5 +2,6 @@
 //! cannot run. Needs what `cargo xtask setup` installs.
 
 mod bad_input;
+mod ceilings;
 mod clients;
 mod command_line;
