@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::api::client;
 use crate::config::{Config, SOCKET_DEFAULT, Sources};
-use crate::lines::Form;
+use crate::lines::{Form, chain};
 
 mod capacity;
 mod check;
@@ -20,6 +20,7 @@ mod internal;
 mod observe;
 mod run;
 mod sg;
+mod timeline;
 
 /// Filter of the agent's own log.
 const LOG_VARIABLE: &str = "SEKISHO_LOG";
@@ -42,6 +43,7 @@ enum Command {
     Check(check::Check),
     Findings(findings::Findings),
     Explain(explain::Explain),
+    Timeline(timeline::Timeline),
     Doctor(doctor::Doctor),
     Sg(sg::Sg),
     #[command(hide = true)]
@@ -96,6 +98,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Check(check) => check.run(),
         Command::Findings(findings) => findings.run(),
         Command::Explain(explain) => explain.run(),
+        Command::Timeline(timeline) => timeline.run(),
         Command::Doctor(doctor) => doctor.run(),
         Command::Sg(sg) => sg.run(),
         Command::Internal(internal) => internal.run(),
@@ -127,18 +130,6 @@ fn log() -> anyhow::Result<()> {
         .with_target(false)
         .init();
     Ok(())
-}
-
-/// An error and what caused it, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        next = error.source();
-    }
-    text
 }
 
 /// Prints to standard output. A reader that went away is no error.

@@ -19,7 +19,7 @@ mod tests;
 
 pub(crate) use capacity::Capacity;
 pub(crate) use collect::{Collect, Endpoint};
-pub(crate) use keys::{SOCKET_DEFAULT, markdown};
+pub(crate) use keys::{DATA_DIR_DEFAULT, SOCKET_DEFAULT, markdown};
 pub(crate) use layers::Sources;
 
 /// Everything that may be set.
@@ -36,6 +36,8 @@ pub(crate) struct Config {
     pub(crate) socket: PathBuf,
     /// Length of a fold of flows.
     pub(crate) fold_seconds: u32,
+    /// See [`History`].
+    pub(crate) history: History,
     /// See [`Metrics`].
     pub(crate) metrics: Metrics,
     /// See [`Findings`].
@@ -66,6 +68,20 @@ pub(crate) struct Findings {
     pub(crate) max_groups: u32,
     /// What the CNI's host veths begin with.
     pub(crate) veth_prefix: String,
+}
+
+/// What is remembered on the node.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct History {
+    /// Keep a history in the data directory.
+    pub(crate) enabled: bool,
+    /// Most bytes of it.
+    pub(crate) max_bytes: u64,
+    /// Whole days that are kept beside the last one.
+    pub(crate) max_days: u32,
+    /// Percent of the file system that are left to others.
+    pub(crate) free_percent: u8,
 }
 
 /// The HTTP server and what it serves.
@@ -166,9 +182,10 @@ impl Default for Config {
         Self {
             node_name: String::new(),
             standalone: false,
-            data_dir: PathBuf::from("/var/lib/sekisho"),
             socket: PathBuf::from(SOCKET_DEFAULT),
+            data_dir: PathBuf::from(DATA_DIR_DEFAULT),
             fold_seconds: 10,
+            history: History::default(),
             metrics: Metrics::default(),
             findings: Findings::default(),
             roots: Roots::default(),
@@ -226,6 +243,15 @@ impl Findings {
             },
             waivers: self.waivers.clone(),
         }
+    }
+}
+
+// === impl History ===
+
+impl Default for History {
+    fn default() -> Self {
+        // 512 MiB are some ten million folded rows: two days of a busy node, weeks of a quiet one.
+        Self { enabled: true, max_bytes: 512 << 20, max_days: 7, free_percent: 5 }
     }
 }
 

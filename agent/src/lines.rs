@@ -87,6 +87,12 @@ pub(crate) fn json<T: Serialize>(value: &T) -> String {
     })
 }
 
+/// An error and what caused it, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
 /// Appends text without control characters: process names come from whoever runs the process, and must not command
 /// the terminal of whoever looks.
 pub(crate) fn clean_into(text: &str, out: &mut String) {

@@ -30,8 +30,8 @@ impl<T> Lossy<T> {
         Self { entries: VecDeque::new(), weight: 0, entries_max, weight_max }
     }
 
-    /// Appends an item, or counts it as dropped.
-    pub(crate) fn push(&mut self, item: T, weight: usize) {
+    /// Appends an item, or counts it as dropped; whether there was room.
+    pub(crate) fn push(&mut self, item: T, weight: usize) -> bool {
         let full = self.entries.len() >= self.entries_max || self.weight.saturating_add(weight) > self.weight_max;
         if !full {
             self.weight += weight;
@@ -42,6 +42,7 @@ impl<T> Lossy<T> {
             // One entry more than the bound at most: nothing but this is ever put into a full queue.
             self.entries.push_back(Entry::Dropped(1));
         }
+        !full
     }
 
     /// Appends something weightless that nobody misses, if there is room.

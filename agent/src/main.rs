@@ -10,6 +10,7 @@ mod config;
 mod export;
 #[cfg(test)]
 mod golden;
+mod history;
 mod http;
 mod kernel;
 mod lines;

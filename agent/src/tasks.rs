@@ -35,6 +35,7 @@ pub(crate) use crate::kernel::{Check, CheckState, preflight};
 mod answers;
 mod baseline;
 mod collect;
+mod history;
 mod ledger;
 mod pump;
 mod served;
@@ -136,14 +137,23 @@ pub(crate) async fn run(config: Config, options: Options) -> Result<(), Error> {
         probes: probes.probes().iter().map(probe_status).collect(),
         books: Vec::new(),
         collectors: Vec::new(),
+        history: None,
     };
+    let history = history::Keeper::start(&config, &node_name);
     let mut pump = Pump::new(
         EngineConfig {
             fold_ns: u64::from(config.fold_seconds) * 1_000_000_000,
             capacity: (&config.capacity).into(),
             findings: config.findings.settings(),
         },
-        pump::Outlets { telemetry: metrics, feed: feed.clone(), exporter, heartbeat: heartbeat.clone(), status },
+        pump::Outlets {
+            telemetry: metrics,
+            feed: feed.clone(),
+            exporter,
+            history,
+            heartbeat: heartbeat.clone(),
+            status,
+        },
         surroundings(&config),
     );
     match ledger::Store::new(&config.data_dir, node::boot_id(&config.roots.proc)) {

@@ -32,9 +32,9 @@ mod tests;
 pub(crate) use catalogue::markdown;
 use findings::{FindingGauges, FindingLabels};
 use labels::{
-    BuildLabels, BytesDirection, BytesLabels, ConnectionLabels, MetadataLabels, OpenedLabels, ProbeLabels,
-    ReasonLabels, RecordLabels, RetransmitLabels, SourceLabels, SuppressedLabels, Untracked, UntrackedLabels,
-    VerdictLabels, Workload,
+    BuildLabels, BytesDirection, BytesLabels, ConnectionLabels, HistoryLabels, MetadataLabels, OpenedLabels,
+    ProbeLabels, ReasonLabels, RecordLabels, RetransmitLabels, SourceLabels, SuppressedLabels, Untracked,
+    UntrackedLabels, VerdictLabels, Workload,
 };
 use node::Node;
 use rtt::RttHistograms;
@@ -59,6 +59,9 @@ pub(crate) struct Telemetry {
     cluster_age: Family<SourceLabels, Gauge<f64, AtomicU64>>,
     cluster_left_out: Family<ReasonLabels, Counter>,
     records: Family<RecordLabels, Counter>,
+    history_rows: Family<HistoryLabels, Counter>,
+    history_size: Gauge,
+    history_writable: Gauge,
     probes: Family<ProbeLabels, Gauge>,
     untracked: Family<UntrackedLabels, Counter>,
     suppressed: Family<SuppressedLabels, Counter>,
@@ -106,6 +109,9 @@ impl Telemetry {
             cluster_age: Family::default(),
             cluster_left_out: Family::default(),
             records: Family::default(),
+            history_rows: Family::default(),
+            history_size: Gauge::default(),
+            history_writable: Gauge::default(),
             probes: Family::default(),
             untracked: Family::default(),
             suppressed: Family::default(),
@@ -124,6 +130,9 @@ impl Telemetry {
         catalogue::CLUSTER_AGE.register(registry, telemetry.cluster_age.clone());
         catalogue::CLUSTER_LEFT_OUT.register(registry, telemetry.cluster_left_out.clone());
         catalogue::RECORDS.register(registry, telemetry.records.clone());
+        catalogue::HISTORY_ROWS.register(registry, telemetry.history_rows.clone());
+        catalogue::HISTORY_SIZE.register(registry, telemetry.history_size.clone());
+        catalogue::HISTORY_WRITABLE.register(registry, telemetry.history_writable.clone());
         catalogue::PROBE_ATTACHED.register(registry, telemetry.probes.clone());
         catalogue::UNTRACKED.register(registry, telemetry.untracked.clone());
         catalogue::SERIES_SUPPRESSED.register(registry, telemetry.suppressed.clone());
@@ -278,6 +287,15 @@ impl Telemetry {
     /// Takes over a total of the books.
     pub(crate) fn records(&self, kind: &'static str, fate: &'static str, total: u64) {
         raise(&self.records.get_or_create(&RecordLabels { kind, fate }), total);
+    }
+
+    /// Takes over the totals of the history; `writable` when its last rows were stored.
+    pub(crate) fn history(&self, stored: u64, lost: u64, bytes: u64, writable: bool) {
+        for (fate, total) in [("stored", stored), ("lost", lost)] {
+            raise(&self.history_rows.get_or_create(&HistoryLabels { fate }), total);
+        }
+        self.history_size.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.history_writable.set(i64::from(writable));
     }
 
     /// Says whether a probe is attached.

@@ -92,7 +92,10 @@ fn help_lists_what_exists_and_nothing_else() {
     let (_, commands) = text.split_once("Commands:\n").expect("a list of commands");
     let (commands, _) = commands.split_once("\n\n").expect("an end of the list");
     let names: Vec<_> = commands.lines().filter_map(|line| line.split_whitespace().next()).collect();
-    assert_eq!(names, ["run", "observe", "capacity", "check", "findings", "explain", "doctor", "sg", "help"]);
+    assert_eq!(
+        names,
+        ["run", "observe", "capacity", "check", "findings", "explain", "timeline", "doctor", "sg", "help"]
+    );
     assert_eq!(run(&["--version"]).status.code(), Some(0));
 }
 

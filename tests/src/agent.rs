@@ -349,8 +349,7 @@ impl Finished {
                 leaks.push(name.to_owned());
             }
         }
-        for entry in fs::read_dir(self.home.path()).context("list the agent's files")? {
-            let path = entry.context("list the agent's files")?.path();
+        for path in files_below(self.home.path())? {
             let bytes = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
             if bytes.windows(secret.len()).any(|window| window == secret.as_bytes()) {
                 leaks.push(path.display().to_string());
@@ -358,6 +357,20 @@ impl Finished {
         }
         Ok(leaks)
     }
+}
+
+/// All files of a directory and of those in it.
+fn files_below(directory: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory).context("list the agent's files")? {
+        let path = entry.context("list the agent's files")?.path();
+        if path.is_dir() {
+            files.extend(files_below(&path)?);
+        } else {
+            files.push(path);
+        }
+    }
+    Ok(files)
 }
 
 fn inside<T: Send>(namespace: Option<&Namespace>, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {

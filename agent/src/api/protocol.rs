@@ -101,6 +101,26 @@ pub(crate) struct Status {
     /// Every source of the node's ceilings that was looked at.
     #[serde(default)]
     pub(crate) collectors: Vec<Collector>,
+    /// The history on the node; `None` for an agent of an earlier version.
+    #[serde(default)]
+    pub(crate) history: Option<HistoryStatus>,
+}
+
+/// How the history is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) struct HistoryStatus {
+    /// Where it is.
+    pub(crate) directory: String,
+    /// Switched off by the configuration, or written.
+    pub(crate) enabled: bool,
+    /// Why it cannot be written; `None` when it can.
+    pub(crate) failing: Option<String>,
+    /// Bytes on disk.
+    pub(crate) bytes: u64,
+    /// Rows stored since the agent's start.
+    pub(crate) stored_rows: u64,
+    /// Rows lost since the agent's start.
+    pub(crate) lost_rows: u64,
 }
 
 /// A probe.

@@ -118,6 +118,7 @@ fn some_status() -> Status {
         pid: 1,
         probes: vec![Probe { name: "tcp".to_owned(), gives: "connections".to_owned(), required: true, refused: None }],
         books: vec![Book { kind: "tcp_end".to_owned(), seen: 3, pending: 1, fates: [("stored".to_owned(), 2)].into() }],
+        history: None,
     }
 }
 

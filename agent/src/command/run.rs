@@ -38,6 +38,10 @@ pub(super) struct Run {
     #[arg(long, value_name = "PATH")]
     socket: Option<String>,
 
+    /// Where to keep what survives the agent, instead of the configured directory.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+
     /// The node's name in every row, instead of the configured one.
     #[arg(long, value_name = "NAME")]
     node_name: Option<String>,
@@ -88,6 +92,7 @@ impl Run {
         [
             ("standalone", standalone),
             ("socket", self.socket.clone()),
+            ("data_dir", self.data_dir.clone()),
             ("node_name", self.node_name.clone()),
             ("metrics.listen", self.metrics_listen.clone()),
         ]

@@ -17,6 +17,9 @@ const NODE_NAME_CHARS_MAX: usize = 253;
 /// EC2's default quota of groups per interface, and what it can be raised to.
 const GROUPS: RangeInclusive<u32> = 5..=16;
 const FOLD_SECONDS: RangeInclusive<u32> = 1..=300;
+/// Files of a sixteenth of 64 MiB still take transactions of some size.
+const HISTORY_BYTES: RangeInclusive<u64> = 1 << 26..=1 << 40;
+const HISTORY_DAYS: RangeInclusive<u32> = 1..=3_650;
 const SERIES: RangeInclusive<u32> = 100..=100_000;
 /// One page to 64 MiB; the kernel takes powers of two only.
 const RING_BYTES: RangeInclusive<u32> = 4_096..=67_108_864;
@@ -31,6 +34,7 @@ pub(super) fn check(config: &Config, origins: &Origins) -> Result<(), Error> {
         data_dir,
         socket,
         fold_seconds,
+        history,
         metrics,
         findings,
         roots,
@@ -48,6 +52,9 @@ pub(super) fn check(config: &Config, origins: &Origins) -> Result<(), Error> {
         ("node_name", node_name.chars().count() <= NODE_NAME_CHARS_MAX && !node_name.contains(unprintable)),
         ("data_dir", absolute(data_dir)),
         ("socket", absolute(socket) && socket.as_os_str().len() <= SOCKET_PATH_BYTES_MAX),
+        ("history.max_bytes", HISTORY_BYTES.contains(&history.max_bytes)),
+        ("history.max_days", HISTORY_DAYS.contains(&history.max_days)),
+        ("history.free_percent", history.free_percent <= 90),
         ("fold_seconds", FOLD_SECONDS.contains(fold_seconds)),
         ("metrics.listen", loopback),
         ("metrics.max_series", SERIES.contains(&metrics.max_series)),

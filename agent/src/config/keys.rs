@@ -7,6 +7,9 @@ use super::Config;
 /// Where the agent listens, and where its clients look, when nothing else is said.
 pub(crate) const SOCKET_DEFAULT: &str = "/run/sekisho/agent.sock";
 
+/// Where the agent keeps what survives it, and where `sekisho timeline` looks, when nothing else is said.
+pub(crate) const DATA_DIR_DEFAULT: &str = "/var/lib/sekisho";
+
 /// One key.
 pub(super) struct Key {
     /// Dotted name, as in the file.
@@ -42,14 +45,6 @@ pub(super) const KEYS: &[Key] = &[
         get: |config| config.standalone.to_string(),
     },
     Key {
-        name: "data_dir",
-        flag: None,
-        allowed: "an absolute path",
-        text: "Where the agent keeps what must survive a restart; made with mode 0700.",
-        set: |config, text| put(&mut config.data_dir, text),
-        get: |config| config.data_dir.display().to_string(),
-    },
-    Key {
         name: "socket",
         flag: Some("--socket"),
         allowed: "an absolute path of up to 107 bytes",
@@ -58,12 +53,52 @@ pub(super) const KEYS: &[Key] = &[
         get: |config| config.socket.display().to_string(),
     },
     Key {
+        name: "data_dir",
+        flag: Some("--data-dir"),
+        allowed: "an absolute path",
+        text: "Directory of what survives the agent; made with mode 0700. Its files have mode 0600.",
+        set: |config, text| put(&mut config.data_dir, text),
+        get: |config| config.data_dir.display().to_string(),
+    },
+    Key {
         name: "fold_seconds",
         flag: None,
         allowed: "1 to 300",
         text: "Connections alike are folded into one row for this long.",
         set: |config, text| put(&mut config.fold_seconds, text),
         get: |config| config.fold_seconds.to_string(),
+    },
+    Key {
+        name: "history.enabled",
+        flag: None,
+        allowed: "true or false",
+        text: "Keep a history in the data directory, for `sekisho timeline`.",
+        set: |config, text| put(&mut config.history.enabled, text),
+        get: |config| config.history.enabled.to_string(),
+    },
+    Key {
+        name: "history.max_bytes",
+        flag: None,
+        allowed: "67108864 (64 MiB) to 1099511627776 (1 TiB)",
+        text: "Most bytes of the history on disk; the oldest file goes first. A folded row takes some 50 bytes.",
+        set: |config, text| put(&mut config.history.max_bytes, text),
+        get: |config| config.history.max_bytes.to_string(),
+    },
+    Key {
+        name: "history.max_days",
+        flag: None,
+        allowed: "1 to 3650",
+        text: "A day of the history goes when it is so many days past.",
+        set: |config, text| put(&mut config.history.max_days, text),
+        get: |config| config.history.max_days.to_string(),
+    },
+    Key {
+        name: "history.free_percent",
+        flag: None,
+        allowed: "0 to 90",
+        text: "When less than this part of the file system is free, the history does not grow: new rows cost the oldest.",
+        set: |config, text| put(&mut config.history.free_percent, text),
+        get: |config| config.history.free_percent.to_string(),
     },
     Key {
         name: "metrics.listen",

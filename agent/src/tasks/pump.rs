@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
 use super::answers;
+use super::history::Keeper;
 use super::ledger::Store;
 use super::served::Heartbeat;
 use crate::api::feed::Feed;
@@ -63,6 +64,7 @@ pub(super) struct Outlets {
     pub(super) telemetry: Telemetry,
     pub(super) feed: Feed,
     pub(super) exporter: Option<Exporter>,
+    pub(super) history: Keeper,
     pub(super) heartbeat: Heartbeat,
     /// The part of the status that does not change.
     pub(super) status: Status,
@@ -180,6 +182,7 @@ impl Pump {
         self.time();
         self.engine.handle(Input::Stop, &mut self.outputs);
         self.put_out().await;
+        self.outlets.history.finish().await;
         self.count();
         self.save().await;
         match self.outlets.exporter {
@@ -314,6 +317,7 @@ impl Pump {
         if let Some(exporter) = &self.outlets.exporter {
             exporter.push(&outputs);
         }
+        self.outlets.history.push(&outputs);
         for turn in outputs.chunks(OUTPUTS_PER_TURN) {
             for output in turn {
                 self.outlets.feed.publish(output);
@@ -323,7 +327,8 @@ impl Pump {
     }
 
     /// Shows the books to the metrics.
-    fn count(&self) {
+    fn count(&mut self) {
+        self.outlets.history.count(self.engine.books_mut(), &self.outlets.telemetry);
         for (ledger, line) in self.engine.books().lines() {
             for fate in Fate::ALL {
                 self.outlets.telemetry.records(ledger.label(), fate.label(), line.fate(*fate));
@@ -352,8 +357,9 @@ impl Pump {
             pending: line.pending,
             fates: Fate::ALL.iter().map(|fate| (fate.label().to_owned(), line.fate(*fate))).collect(),
         });
+        let history = Some(self.outlets.history.status());
         let collectors = self.collectors.values().cloned().collect();
-        Status { books: books.collect(), collectors, ..self.outlets.status.clone() }
+        Status { books: books.collect(), collectors, history, ..self.outlets.status.clone() }
     }
 }
 

@@ -13,6 +13,7 @@ use agent_core::time::{BootNs, WallNs};
 use agent_ebpf::wire::Owner;
 use tokio::sync::{mpsc, oneshot};
 
+use super::history::Keeper;
 use super::kernel::{ProbeState, ProbeStatus};
 use super::pump::{EXE_READS_PER_TICK, Ended, Outlets, Pump, Surroundings};
 use super::served::{HEARTBEAT_MAX_NS, Heartbeat, Served};
@@ -60,8 +61,9 @@ fn bench() -> Bench {
         telemetry: metrics,
         feed: feed.clone(),
         exporter: Some(exporter),
+        history: Keeper::off(),
         heartbeat: heartbeat.clone(),
-        status: Status { node: "n".to_owned(), pid: 1, probes: Vec::new(), books: Vec::new(), collectors: Vec::new() },
+        status: Status { node: "n".to_owned(), pid: 1, ..Status::default() },
     };
     let surroundings = Surroundings {
         clock: || (BootNs(5_000_000_000), WallNs(1_700_000_000_000_000_000)),

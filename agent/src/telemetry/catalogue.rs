@@ -127,6 +127,30 @@ pub(super) const RECORDS: Metric = Metric {
     labels: &["kind", "fate"],
     help: "Records of the probes by what became of them; every record seen has one fate",
 };
+pub(super) const HISTORY_ROWS: Metric = Metric {
+    base: "history_rows",
+    sample: "sekisho_history_rows_total",
+    kind: "counter",
+    unit: None,
+    labels: &["fate"],
+    help: "Rows for the history on the node by what became of them: stored (they stand on disk, synced) or lost",
+};
+pub(super) const HISTORY_SIZE: Metric = Metric {
+    base: "history_size",
+    sample: "sekisho_history_size_bytes",
+    kind: "gauge",
+    unit: Some(Unit::Bytes),
+    labels: &[],
+    help: "Bytes that the history takes on disk",
+};
+pub(super) const HISTORY_WRITABLE: Metric = Metric {
+    base: "history_writable",
+    sample: "sekisho_history_writable",
+    kind: "gauge",
+    unit: None,
+    labels: &[],
+    help: "Whether the history is written (1), or its rows are lost or it is off (0)",
+};
 pub(super) const PROBE_ATTACHED: Metric = Metric {
     base: "probe_attached",
     sample: "sekisho_probe_attached",
@@ -277,7 +301,7 @@ pub(super) const WITH_WORKLOAD: [&Metric; 6] =
     [&CONNECTIONS, &CONNECTION_BYTES, &RETRANSMITS, &METADATA_REQUESTS, &FINDINGS_OPEN, &FINDINGS_ACCEPTED];
 
 /// All of them, in the order of the documentation.
-pub(super) const ALL: [&Metric; 31] = [
+pub(super) const ALL: [&Metric; 34] = [
     &CONNECTIONS,
     &CONNECTION_BYTES,
     &RETRANSMITS,
@@ -291,6 +315,9 @@ pub(super) const ALL: [&Metric; 31] = [
     &CLUSTER_AGE,
     &CLUSTER_LEFT_OUT,
     &RECORDS,
+    &HISTORY_ROWS,
+    &HISTORY_SIZE,
+    &HISTORY_WRITABLE,
     &PROBE_ATTACHED,
     &UNTRACKED,
     &SERIES_SUPPRESSED,

@@ -92,6 +92,12 @@ pub(super) struct RecordLabels {
     pub(super) fate: &'static str,
 }
 
+/// Of `sekisho_history_rows_total`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct HistoryLabels {
+    pub(super) fate: &'static str,
+}
+
 /// Of `sekisho_probe_attached`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ProbeLabels {
@@ -282,6 +288,13 @@ impl EncodeLabelSet for RecordLabels {
     fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), Error> {
         let Self { kind, fate } = self;
         put(encoder, "kind", kind)?;
+        put(encoder, "fate", fate)
+    }
+}
+
+impl EncodeLabelSet for HistoryLabels {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), Error> {
+        let Self { fate } = self;
         put(encoder, "fate", fate)
     }
 }

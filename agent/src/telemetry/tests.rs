@@ -241,9 +241,14 @@ fn totals_are_taken_over_and_never_fall() {
     telemetry.records("tcp_end", "stored", 8);
     telemetry.probe("tcp", true);
     telemetry.probe("owners", false);
+    telemetry.history(40, 2, 4_096, false);
     let samples = samples(&exposition);
     for (series, value) in [
         (r#"sekisho_untracked_total{what="sockets"}"#, 7.0),
+        (r#"sekisho_history_rows_total{fate="stored"}"#, 40.0),
+        (r#"sekisho_history_rows_total{fate="lost"}"#, 2.0),
+        ("sekisho_history_size_bytes", 4_096.0),
+        ("sekisho_history_writable", 0.0),
         (r#"sekisho_untracked_total{what="attempts"}"#, 1.0),
         (r#"sekisho_untracked_total{what="peers"}"#, 2.0),
         (r#"sekisho_untracked_total{what="accounts"}"#, 3.0),
@@ -334,6 +339,7 @@ fn a_scrape_keeps_the_rules_and_the_catalogue() {
     telemetry.observe(&output(flow("web")), BootNs(1));
     telemetry.observe(&Output::Metadata(Box::new(metadata())), BootNs(1));
     telemetry.records("tcp_end", "stored", 1);
+    telemetry.history(1, 2, 3, true);
     telemetry.probe("tcp", true);
     node::told(&telemetry);
     let engine = engine();

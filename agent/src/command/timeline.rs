@@ -1,0 +1,207 @@
+//! `sekisho timeline`: what the history on this node, or a copy of one, tells.
+
+use std::io::{BufWriter, ErrorKind, Write};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use agent_core::output::Output;
+use agent_core::time::WallNs;
+use anyhow::Context as _;
+use clap::Args;
+use jiff::Zoned;
+
+use super::{Exit, Shape};
+use crate::api::protocol::PodName;
+use crate::config::DATA_DIR_DEFAULT;
+use crate::history::{Coverage, Network, Query, Reader};
+use crate::lines::{self, Form, LineKind};
+
+mod summary;
+mod when;
+
+use summary::Summary;
+use when::{When, zoned};
+
+/// What happened, in order: connections, requests, programs, findings, ceilings and gaps, from the history on this node or
+/// from a copy of it (--data-dir). No agent is needed. Exits with 1 when a part of the history cannot be read.
+#[derive(Args)]
+pub(super) struct Timeline {
+    /// By this pod, alive or gone; may be repeated.
+    #[arg(long, value_name = "NS/NAME")]
+    pod: Vec<PodName>,
+
+    /// By the pod with this uid; may be repeated.
+    #[arg(long)]
+    uid: Vec<String>,
+
+    /// By this workload; may be repeated. Without a cluster: a pod's uid as pod-UID, a container's short id, a unit.
+    #[arg(long, value_name = "NAME")]
+    workload: Vec<String>,
+
+    /// With this address at either end; may be repeated.
+    #[arg(long, value_name = "ADDRESS")]
+    ip: Vec<Network>,
+
+    /// With an address in this network at either end; may be repeated.
+    #[arg(long, value_name = "NETWORK")]
+    cidr: Vec<Network>,
+
+    /// Requests that were answered with this access key id; may be repeated.
+    #[arg(long, value_name = "ID")]
+    key: Vec<String>,
+
+    /// Requests that name this role; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    role: Vec<String>,
+
+    /// By programs whose name or path holds this text; may be repeated.
+    #[arg(long, value_name = "TEXT")]
+    process: Vec<String>,
+
+    /// Findings with this id or code; may be repeated.
+    #[arg(long, value_name = "ID")]
+    finding: Vec<String>,
+
+    /// Only this kind; may be repeated.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    kind: Vec<LineKind>,
+
+    /// From then on: 90m, 2d, 14:30, 2026-11-22, 2026-11-22T14:30, or RFC 3339. Without a zone it is this machine's.
+    #[arg(long, value_name = "TIME")]
+    since: Option<When>,
+
+    /// Up to then, in the same forms.
+    #[arg(long, value_name = "TIME")]
+    until: Option<When>,
+
+    /// Instead of each line: when first and last, and with whom, by volume; peers are marked new that were not seen before
+    /// --since.
+    #[arg(long)]
+    summary: bool,
+
+    /// How lines look.
+    #[arg(short, value_enum, default_value = "text")]
+    output: Shape,
+
+    /// The agent's data directory, or a copy of it.
+    #[arg(long, value_name = "DIR", env = "SEKISHO_DATA_DIR", default_value = DATA_DIR_DEFAULT)]
+    data_dir: PathBuf,
+}
+
+impl Timeline {
+    pub(super) fn run(self) -> anyhow::Result<Exit> {
+        let now = Zoned::now();
+        let query = self.query(&now)?;
+        let mut reader = Reader::open(&self.data_dir)?;
+        let mut out = Out::new(self.output.into(), reader.coverage().node.clone(), now.clone());
+        let result = if self.summary {
+            let summary = Summary::of(&mut reader, &query);
+            out.put(&match self.output {
+                Shape::Json => format!("{}\n", lines::json(&summary.report(reader.coverage(), &query))),
+                Shape::Text => summary.report(reader.coverage(), &query).text(&now),
+            })
+            .and_then(|()| out.end())
+        } else {
+            let mut result = Ok(());
+            reader.each(&query, &mut |output| {
+                result = out.line(&output);
+                if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            });
+            result.and_then(|()| out.end())
+        };
+        match result {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(Exit::Fine),
+            result => result.context("could not write to standard output")?,
+        }
+        let coverage = reader.coverage();
+        if out.lines == 0 {
+            eprintln!("sekisho: {}", nothing(coverage, &query, &now));
+        }
+        for file in &coverage.unreadable {
+            eprintln!("sekisho: {} could not be read, and what it holds is missing: {}", file.path.display(), file.why);
+        }
+        Ok(if coverage.unreadable.is_empty() { Exit::Fine } else { Exit::Found })
+    }
+
+    fn query(&self, now: &Zoned) -> anyhow::Result<Query> {
+        let since = self.since.as_ref().map(|when| when.at(now).context("--since")).transpose()?;
+        let until = self.until.as_ref().map(|when| when.at(now).context("--until")).transpose()?;
+        if let (Some(since), Some(until)) = (since, until) {
+            anyhow::ensure!(since <= until, "--since ({since}) is later than --until ({until})");
+        }
+        Ok(Query {
+            since,
+            until,
+            kinds: self.kind.clone(),
+            pods: self.pod.iter().map(|pod| (pod.namespace.clone(), pod.name.clone())).collect(),
+            uids: self.uid.clone(),
+            workloads: self.workload.clone(),
+            networks: self.ip.iter().chain(&self.cidr).copied().collect(),
+            keys: self.key.clone(),
+            roles: self.role.clone(),
+            processes: self.process.clone(),
+            findings: self.finding.clone(),
+        })
+    }
+}
+
+/// Standard output.
+struct Out {
+    to: BufWriter<std::io::StdoutLock<'static>>,
+    form: Form,
+    node: String,
+    now: Zoned,
+    /// The day under whose heading lines are written.
+    day: Option<jiff::civil::Date>,
+    lines: u64,
+}
+
+impl Out {
+    fn new(form: Form, node: String, now: Zoned) -> Self {
+        let to = BufWriter::with_capacity(64 << 10, std::io::stdout().lock());
+        Self { to, form, node, now, day: None, lines: 0 }
+    }
+
+    /// An output as `sekisho observe` shows it; for people with the time of their zone, below a heading for each day.
+    fn line(&mut self, output: &Output) -> std::io::Result<()> {
+        self.lines += 1;
+        let mut line = String::new();
+        match self.form {
+            Form::Json => lines::write(output, Form::Json, &self.node, &mut line),
+            Form::Text => {
+                let time = zoned(output.time(), &self.now);
+                if self.day != Some(time.date()) {
+                    self.day = Some(time.date());
+                    line.push_str(&time.strftime("# %A, %Y-%m-%d, times are %Z (%:z)\n").to_string());
+                }
+                let time = time.strftime("%H:%M:%S%.3f").to_string();
+                lines::clean_into(&output.to_text_at(&time), &mut line);
+                line.push('\n');
+            }
+        }
+        self.to.write_all(line.as_bytes())
+    }
+
+    fn put(&mut self, text: &str) -> std::io::Result<()> {
+        self.lines += 1;
+        self.to.write_all(text.as_bytes())
+    }
+
+    fn end(&mut self) -> std::io::Result<()> {
+        self.to.flush()
+    }
+}
+
+/// What was looked for in vain, and where.
+fn nothing(coverage: &Coverage, query: &Query, now: &Zoned) -> String {
+    let show = |time: WallNs| zoned(time, now).strftime("%Y-%m-%d %H:%M:%S %:z").to_string();
+    let Some((from, to)) = coverage.span() else { return "the history is empty".to_owned() };
+    let asked = match (query.since, query.until) {
+        (None, None) => String::new(),
+        (since, until) => {
+            let part = |word, time: Option<_>| time.map_or(String::new(), |time| format!(" {word} {}", show(time)));
+            format!("{}{}", part("from", since), part("to", until))
+        }
+    };
+    format!("nothing was found{asked}; the history covers {} to {}", show(from), show(to))
+}

@@ -1,0 +1,89 @@
+//! What a file holds: the tables, their version, and how a file is opened for writing.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+/// `SEKI`: tells the file from other databases.
+pub(super) const APPLICATION_ID: i32 = 0x5345_4b49;
+/// One step for each version; the schema of version N is the first N steps. A step that was released never changes.
+const STEPS: [&str; 1] = [include_str!("schema.sql")];
+/// What this program writes.
+pub(super) const VERSION: usize = STEPS.len();
+/// Rows of one fold in [`flow_id`]: 20,480 are possible (`MAX_ROWS` and `MAX_MERGED_ROWS` of the core); more of them
+/// begin another one with the same window.
+pub(super) const FOLD_BITS: u32 = 15;
+/// The page cache of the writer, KiB.
+const CACHE_KIB: i64 = 4_096;
+/// A reader holds a lock that the writer needs for moments only; one that stands still is not waited for.
+const BUSY_WAIT: Duration = Duration::from_millis(250);
+
+/// Why a file cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unusable {
+    /// A newer version of the program wrote it.
+    #[error("it has schema version {0}, this program writes {VERSION}")]
+    Newer(usize),
+    /// The database says so.
+    #[error("it is damaged: {0}")]
+    Damaged(String),
+    /// Anything else: no room, no right, a broken disk.
+    #[error(transparent)]
+    Database(#[from] rusqlite::Error),
+}
+
+/// Id of the row `number` of a fold.
+pub(super) fn flow_id(fold: i64, number: i64) -> i64 {
+    fold << FOLD_BITS | number
+}
+
+/// Opens a file for writing: makes its tables or brings them up to date. One that is there is examined first, which takes
+/// some 3 ms a MiB.
+pub(super) fn open(path: &Path, pages_max: u64) -> Result<Connection, Unusable> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let mut file = Connection::open_with_flags(path, flags)?;
+    file.busy_timeout(BUSY_WAIT)?;
+    let version: u32 = damaged(file.pragma_query_value(None, "user_version", |row| row.get(0)))?;
+    let version = version as usize;
+    if version > VERSION {
+        return Err(Unusable::Newer(version));
+    }
+    if version > 0 {
+        let found: String = damaged(file.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)))?;
+        if found != "ok" {
+            return Err(Unusable::Damaged(found));
+        }
+    }
+    // WAL: readers and the writer do not wait for each other, and a commit is one write and one fsync at the log's end.
+    damaged(file.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(())))?;
+    file.pragma_update(None, "application_id", APPLICATION_ID)?;
+    // The store copies the log itself, after each of its transactions.
+    file.pragma_update(None, "wal_autocheckpoint", 0)?;
+    file.pragma_update(None, "max_page_count", i64::try_from(pages_max).unwrap_or(i64::MAX))?;
+    file.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    file.pragma_update(None, "temp_store", "memory")?;
+    file.pragma_update(None, "trusted_schema", false)?;
+    file.set_prepared_statement_cache_capacity(32);
+    if version < VERSION {
+        let step = file.transaction()?;
+        for sql in STEPS.iter().skip(version) {
+            step.execute_batch(sql)?;
+        }
+        step.pragma_update(None, "user_version", i64::try_from(VERSION).unwrap_or(i64::MAX))?;
+        step.commit()?;
+    }
+    Ok(file)
+}
+
+/// Tells damage from everything else.
+fn damaged<T>(result: rusqlite::Result<T>) -> Result<T, Unusable> {
+    result.map_err(|error| if is_damage(&error) { Unusable::Damaged(error.to_string()) } else { error.into() })
+}
+
+/// Whether an error says that the file's content is not what it should be.
+pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase, SchemaChanged};
+    matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase | SchemaChanged))
+        || matches!(error, rusqlite::Error::InvalidColumnType(..))
+}

@@ -1,0 +1,385 @@
+//! The files as one store that is written: begins files, ends them, removes old ones, and survives whatever disks do.
+//! Time is an argument; nothing here waits but for the disk.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use agent_core::books::{Ledger, Records};
+use agent_core::output::Output;
+use agent_core::time::WallNs;
+use rusqlite::wal::CheckpointMode;
+use rusqlite::{Connection, ErrorCode, params};
+
+use super::files::{self, Segment};
+use super::insert::Inserter;
+use super::quota::{self, Bounds};
+use super::schema::{self, Unusable, is_damage};
+
+/// Bytes of a page.
+const PAGE_BYTES: u64 = 4_096;
+const DAY_NS: i64 = 86_400 * 1_000_000_000;
+
+/// Where and how much.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    /// Where the files are.
+    pub(crate) directory: PathBuf,
+    /// Most bytes of all files.
+    pub(crate) quota_bytes: u64,
+    /// Files go when their last day is so many days past.
+    pub(crate) age_days: u32,
+    /// Percent of the file system that are left free.
+    pub(crate) free_percent: u8,
+    /// The node's name.
+    pub(crate) node: Arc<str>,
+}
+
+/// Why rows cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The directory cannot be used.
+    #[error("could not use the directory {}", .0.display())]
+    Directory(PathBuf, #[source] std::io::Error),
+    /// Another agent writes there.
+    #[error("another agent keeps its history in {}; give each its own data_dir", .0.display())]
+    Taken(PathBuf),
+    /// A file cannot be made, removed or put aside.
+    #[error("could not keep the files of {} in order", .0.display())]
+    Files(PathBuf, #[source] std::io::Error),
+    /// No thread.
+    #[error("could not start the thread that writes the history")]
+    Thread(#[source] std::io::Error),
+    /// The file system is full.
+    #[error("the file system of {} has no room; free some, or lower history.free_percent", .0.display())]
+    NoRoom(PathBuf),
+    /// The database refused.
+    #[error("could not write {}", .0.display())]
+    Write(PathBuf, #[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// What became of a batch.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    /// Rows that stand on disk, synced.
+    pub(super) rows: u64,
+    /// Rows that do not.
+    pub(super) lost_rows: u64,
+    /// Records that the lost rows stood for.
+    pub(super) lost: Records,
+    /// Why, for the last ones lost.
+    pub(super) error: Option<Error>,
+}
+
+/// The store, open for writing.
+pub(super) struct Store {
+    options: Options,
+    bounds: Bounds,
+    inserter: Inserter,
+    current: Option<Current>,
+    /// Nobody else writes here while it is held.
+    _lock: File,
+    /// Number of the next file.
+    next: u64,
+    /// Files up to this number had no more room.
+    full: u64,
+    /// When this run began.
+    started: WallNs,
+}
+
+struct Current {
+    segment: Segment,
+    file: Connection,
+    run: i64,
+}
+
+impl Store {
+    /// Makes the directory, puts the files in order that an earlier run left, and begins to write. A full disk is no error
+    /// here: it may have room later.
+    pub(super) fn open(options: Options, now: WallNs) -> Result<Self, Error> {
+        let directory = options.directory.clone();
+        files::make_directory(&directory).map_err(|error| Error::Directory(directory.clone(), error))?;
+        let lock = files::lock(&directory).map_err(|error| match error.kind() {
+            std::io::ErrorKind::WouldBlock => Error::Taken(directory.clone()),
+            _ => Error::Directory(directory.clone(), error),
+        })?;
+        let left = files::list(&directory).map_err(|error| Error::Directory(directory.clone(), error))?;
+        let bounds = Bounds::new(options.quota_bytes, options.free_percent, quota::disk(&directory));
+        let next = left.last().map_or(1, |last| last.number.saturating_add(1));
+        let mut store = Self {
+            options,
+            bounds,
+            inserter: Inserter::new(),
+            current: None,
+            _lock: lock,
+            next,
+            full: 0,
+            started: now,
+        };
+        for segment in left.iter().filter(|segment| !segment.broken) {
+            store.recover(segment, now)?;
+        }
+        match store.begin(now) {
+            Err(Error::NoRoom(_)) | Ok(()) => Ok(store),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes rows in their order, and syncs them.
+    pub(super) fn write(&mut self, rows: &[Arc<Output>], now: WallNs) -> Written {
+        let mut written = Written::default();
+        let mut chunks = rows.chunks(self.bounds.transaction_rows()).peekable();
+        while let Some(chunk) = chunks.next() {
+            match self.write_chunk(chunk, chunks.peek().is_none(), now) {
+                Ok(()) => written.rows += chunk.len() as u64,
+                Err(error) => {
+                    written.lost_rows += chunk.len() as u64;
+                    for row in chunk {
+                        written.lost.merge(records(row));
+                    }
+                    written.error = Some(error);
+                }
+            }
+        }
+        written
+    }
+
+    /// Says that this run goes on, when there was nothing to write.
+    pub(super) fn alive(&mut self, now: WallNs) -> Result<(), Error> {
+        self.write_chunk(&[], true, now)
+    }
+
+    /// Bytes of all files.
+    pub(super) fn bytes(&self) -> u64 {
+        files::list(&self.options.directory).map_or(0, |all| all.iter().map(Segment::bytes).sum())
+    }
+
+    /// Ends the file that is written, as well as it can be done.
+    pub(super) fn close(&mut self) {
+        if let Some(current) = self.current.take() {
+            self.inserter.forget();
+            seal(current.file);
+        }
+    }
+
+    fn write_chunk(&mut self, chunk: &[Arc<Output>], sync: bool, now: WallNs) -> Result<(), Error> {
+        self.begin(now)?;
+        let Err(error) = self.transact(chunk, sync, now) else {
+            self.copy_log();
+            return Ok(());
+        };
+        // What was remembered in the transaction stands in no file.
+        self.inserter.forget();
+        let Some(Current { segment, file, .. }) = self.current.take() else { return Ok(()) };
+        let full = error.sqlite_error_code() == Some(ErrorCode::DiskFull);
+        let again = if is_damage(&error) {
+            drop(file);
+            self.set_aside(&segment, &error.to_string(), now)?;
+            true
+        } else if full && segment.bytes() > self.bounds.segment_bytes() {
+            self.full = segment.number;
+            seal(file);
+            true
+        } else {
+            false
+        };
+        let failed = |error: rusqlite::Error| match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Error::NoRoom(self.options.directory.clone()),
+            _ => Error::Write(segment.path.clone(), error.into()),
+        };
+        if !again {
+            return Err(failed(error));
+        }
+        self.begin(now)?;
+        self.transact(chunk, sync, now).map_err(|error| {
+            self.inserter.forget();
+            self.current = None;
+            let path = self.options.directory.clone();
+            Error::Write(path, error.into())
+        })
+    }
+
+    fn transact(&mut self, chunk: &[Arc<Output>], sync: bool, now: WallNs) -> rusqlite::Result<()> {
+        let Some(Current { file, run, .. }) = &mut self.current else { return Ok(()) };
+        // A commit with full syncs the whole log, earlier commits included.
+        file.pragma_update(None, "synchronous", if sync { "full" } else { "normal" })?;
+        let transaction = file.transaction()?;
+        for row in chunk {
+            self.inserter.insert(&transaction, row)?;
+        }
+        transaction.prepare_cached("UPDATE run SET alive = ?1 WHERE id = ?2")?.execute(params![now.0, *run])?;
+        transaction.commit()
+    }
+
+    /// Copies the log into the file when it is long. A reader may hold that up: then the log grows, and the file is given
+    /// up early.
+    fn copy_log(&self) {
+        let Some(Current { segment, file, .. }) = &self.current else { return };
+        let log = std::fs::metadata(segment.beside("-wal")).map_or(0, |log| log.len());
+        if log <= self.bounds.log_bytes() {
+            return;
+        }
+        if let Err(error) = file.wal_checkpoint_v2(None::<&str>, CheckpointMode::TRUNCATE) {
+            // The rows stand in the log. The next transaction finds out what is wrong.
+            tracing::debug!(%error, path = %segment.path.display(), "could not copy the history's log into its file");
+        }
+    }
+
+    /// Sees to it that a file is open that has room, and that all files together may grow by what it may.
+    fn begin(&mut self, now: WallNs) -> Result<(), Error> {
+        let day = now.to_string();
+        if let Some(Current { segment, .. }) = &self.current {
+            if segment.bytes() > self.bounds.segment_bytes() {
+                self.full = segment.number;
+            } else if files::day(segment) == day.get(..10) {
+                return Ok(());
+            }
+            self.close();
+        }
+        self.make_room(now)?;
+        if let Some(last) = self.list()?.iter().rfind(|segment| !segment.broken)
+            && files::day(last) == day.get(..10)
+            && last.number > self.full
+            && last.bytes() < self.bounds.segment_bytes()
+        {
+            match self.open_file(last, now) {
+                Err(Unusable::Damaged(why)) => self.set_aside(last, &why, now)?,
+                Err(Unusable::Newer(_)) => {}
+                result => return self.opened(last, result),
+            }
+        }
+        let segment = files::create(&self.options.directory, self.next, now);
+        let segment = segment.map_err(|error| self.failed(error))?;
+        self.next += 1;
+        let result = self.open_file(&segment, now);
+        if result.is_err()
+            && let Err(error) = segment.remove()
+        {
+            tracing::debug!(%error, path = %segment.path.display(), "could not remove a file that could not be begun");
+        }
+        self.opened(&segment, result)
+    }
+
+    fn open_file(&self, segment: &Segment, now: WallNs) -> Result<(Connection, i64), Unusable> {
+        let file = schema::open(&segment.path, 2 * self.bounds.segment_bytes() / PAGE_BYTES)?;
+        file.execute(
+            "INSERT INTO run (node, version, started, since, alive) VALUES (?1, ?2, ?3, ?4, ?4)",
+            params![&*self.options.node, env!("CARGO_PKG_VERSION"), self.started.0, now.0],
+        )?;
+        let run = file.last_insert_rowid();
+        Ok((file, run))
+    }
+
+    fn opened(&mut self, segment: &Segment, result: Result<(Connection, i64), Unusable>) -> Result<(), Error> {
+        let (file, run) = result.map_err(|error| match &error {
+            Unusable::Database(cause) if cause.sqlite_error_code() == Some(ErrorCode::DiskFull) => {
+                Error::NoRoom(self.options.directory.clone())
+            }
+            _ => Error::Write(segment.path.clone(), error.into()),
+        })?;
+        self.inserter.forget();
+        self.current = Some(Current { segment: segment.clone(), file, run });
+        Ok(())
+    }
+
+    /// Removes files that are too old, then the oldest until the rest may stay.
+    fn make_room(&mut self, now: WallNs) -> Result<(), Error> {
+        let mut earlier = self.list()?;
+        let age_ns = i64::from(self.options.age_days).saturating_mul(DAY_NS);
+        let (old, kept) = earlier
+            .drain(..)
+            .partition(|segment| end_of_day(segment).is_some_and(|end| now.0.saturating_sub(end.0) > age_ns));
+        let (old, kept): (Vec<_>, Vec<_>) = (old, kept);
+        for segment in &old {
+            self.remove(segment)?;
+        }
+        let sizes: Vec<u64> = kept.iter().map(Segment::bytes).collect();
+        let mut used: u64 = sizes.iter().sum();
+        self.bounds.look(used, quota::disk(&self.options.directory));
+        let Some(allowed) = self.bounds.earlier_bytes() else {
+            return Err(Error::NoRoom(self.options.directory.clone()));
+        };
+        for (segment, bytes) in kept.iter().zip(sizes) {
+            if used <= allowed {
+                break;
+            }
+            self.remove(segment)?;
+            used = used.saturating_sub(bytes);
+        }
+        Ok(())
+    }
+
+    fn remove(&self, segment: &Segment) -> Result<(), Error> {
+        tracing::debug!(path = %segment.path.display(), "the history forgets its oldest file");
+        segment.remove().map_err(|error| self.failed(error))
+    }
+
+    /// Ends a file that a killed run left open, so that it is whole by itself; puts it aside when it cannot be read.
+    fn recover(&mut self, segment: &Segment, now: WallNs) -> Result<(), Error> {
+        let log = std::fs::metadata(segment.beside("-wal")).map_or(0, |log| log.len());
+        if log == 0 {
+            return Ok(());
+        }
+        match schema::open(&segment.path, 2 * self.bounds.segment_bytes() / PAGE_BYTES) {
+            Ok(file) => seal(file),
+            Err(Unusable::Damaged(why)) => self.set_aside(segment, &why, now)?,
+            Err(Unusable::Newer(_)) => {}
+            // It is not written any more, and readers cope with its log.
+            Err(Unusable::Database(error)) => {
+                tracing::warn!(%error, path = %segment.path.display(), "could not end a file of the history");
+            }
+        }
+        Ok(())
+    }
+
+    fn set_aside(&mut self, segment: &Segment, why: &str, now: WallNs) -> Result<(), Error> {
+        let to = segment.set_aside(now).map_err(|error| self.failed(error))?;
+        tracing::warn!(
+            path = %segment.path.display(), aside = %to.display(), why,
+            "a file of the history is damaged and was set aside; the history goes on in a new one"
+        );
+        Ok(())
+    }
+
+    fn list(&self) -> Result<Vec<Segment>, Error> {
+        files::list(&self.options.directory).map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, error: std::io::Error) -> Error {
+        match error.kind() {
+            std::io::ErrorKind::StorageFull => Error::NoRoom(self.options.directory.clone()),
+            _ => Error::Files(self.options.directory.clone(), error),
+        }
+    }
+}
+
+/// Records that a row stands for.
+pub(super) fn records(row: &Output) -> Records {
+    let mut records = Records::default();
+    match row {
+        Output::Flow(row) => records = row.records,
+        Output::Process(_) => records.add(Ledger::Process, 1),
+        // Of two packets and an end at least; how many they were is not told.
+        Output::Metadata(_) => records.add(Ledger::Metadata, 1),
+        Output::Gap(_) | Output::Finding(_) | Output::Capacity(_) => {}
+    }
+    records
+}
+
+/// Makes a file whole by itself, without a log beside it. Where a reader stands in the way, it stays with its log.
+fn seal(file: Connection) {
+    let path = file.path().map(Path::new).map(Path::to_owned);
+    if let Err(error) = file.pragma_update_and_check(None, "journal_mode", "delete", |_| Ok(())) {
+        tracing::debug!(%error, ?path, "a file of the history keeps its log beside it");
+    }
+    if let Err((_, error)) = file.close() {
+        tracing::debug!(%error, ?path, "could not close a file of the history");
+    }
+}
+
+/// The end of the day that a file's name tells.
+fn end_of_day(segment: &Segment) -> Option<WallNs> {
+    let start: jiff::civil::Date = files::day(segment)?.parse().ok()?;
+    let start = start.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp();
+    i64::try_from(start.as_nanosecond()).ok().map(|start| WallNs(start.saturating_add(DAY_NS)))
+}
