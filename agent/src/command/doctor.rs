@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{Exit, Shape, Socket, chain, print};
 use crate::api::client;
-use crate::api::protocol::{Book, Collector, CollectorState, Probe, Status};
+use crate::api::protocol::{Book, Collector, CollectorState, HistoryStatus, Probe, Status};
 use crate::lines::{SCHEMA, clean_into, json};
 use crate::tasks::{self, CheckState};
 
@@ -113,7 +113,8 @@ impl Doctor {
 impl Report {
     /// The agent runs: what it has counts. What this command itself lacks is shown, and degrades.
     fn of_agent(status: Status, checks: Vec<tasks::Check>) -> Self {
-        let checks: Vec<_> = checks.into_iter().map(check).collect();
+        let mut checks: Vec<_> = checks.into_iter().map(check).collect();
+        checks.extend(status.history.map(history));
         let probes: Vec<_> = status.probes.into_iter().map(probe).collect();
         let collectors: Vec<_> = status.collectors.into_iter().map(collector).collect();
         let verdict = worst(checks.iter().chain(&probes).chain(&collectors)).min(Verdict::Degraded);
@@ -189,6 +190,23 @@ impl Report {
 
 fn worst<'a>(findings: impl Iterator<Item = &'a Finding>) -> Verdict {
     findings.map(|finding| finding.state).max().unwrap_or(Verdict::Ok)
+}
+
+/// The history degrades when rows are lost; off is a choice.
+fn history(history: HistoryStatus) -> Finding {
+    let HistoryStatus { directory, enabled, failing, bytes, stored_rows, lost_rows } = history;
+    let (state, text, cure) = match failing {
+        _ if !enabled => (Verdict::Ok, "off by history.enabled".to_owned(), None),
+        Some(why) => {
+            let cure = "see the agent's log; name another directory by data_dir, or free some room".to_owned();
+            (Verdict::Degraded, format!("not written, {lost_rows} rows lost: {why}"), Some(cure))
+        }
+        None => {
+            let lost = if lost_rows == 0 { String::new() } else { format!(", {lost_rows} lost") };
+            (Verdict::Ok, format!("{bytes} bytes in {directory}; {stored_rows} rows stored{lost}"), None)
+        }
+    };
+    Finding { name: "history".to_owned(), state, text, cure }
 }
 
 fn check(check: tasks::Check) -> Finding {

@@ -2,6 +2,7 @@
 
 mod crash;
 mod faults;
+mod figures;
 mod quota;
 mod read;
 pub(super) mod samples;

@@ -5,3 +5,4 @@ mod bad_input;
 mod ceilings;
 mod clients;
 mod command_line;
+mod history;
