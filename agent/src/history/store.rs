@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use agent_core::books::{Ledger, Records};
-use agent_core::output::Output;
+use agent_core::output::{FlowRow, Output};
 use agent_core::time::WallNs;
 use rusqlite::wal::CheckpointMode;
 use rusqlite::{Connection, ErrorCode, params};
@@ -125,9 +125,18 @@ impl Store {
         }
     }
 
-    /// Writes rows in their order, and syncs them.
+    /// Writes rows and syncs them. Flows of one fold are written pod by pod: a question about one pod then reads a page a
+    /// fold, and not one for each of its rows.
     pub(super) fn write(&mut self, rows: &[Arc<Output>], now: WallNs) -> Written {
         let mut written = Written::default();
+        let mut rows = rows.to_vec();
+        rows.sort_by(|one, other| match (&**one, &**other) {
+            (Output::Flow(one), Output::Flow(other)) => {
+                let whose = |row: &FlowRow| (row.window.end, row.window.start);
+                whose(one).cmp(&whose(other)).then_with(|| one.who.identity.cmp(&other.who.identity))
+            }
+            (one, other) => matches!(one, Output::Flow(_)).cmp(&matches!(other, Output::Flow(_))),
+        });
         let mut chunks = rows.chunks(self.bounds.transaction_rows()).peekable();
         while let Some(chunk) = chunks.next() {
             match self.write_chunk(chunk, chunks.peek().is_none(), now) {
