@@ -25,7 +25,8 @@ mod timeline;
 /// Filter of the agent's own log.
 const LOG_VARIABLE: &str = "SEKISHO_LOG";
 /// A few lines at the start and the stop, and whatever is wrong.
-const LOG_DEFAULT: &str = "warn,sekisho=info";
+/// The client of the API server calls every refusal an error; what they mean for the agent it says itself.
+const LOG_DEFAULT: &str = "warn,sekisho=info,kube_client=off";
 
 /// Sees every connection and every credential request that leaves a pod on this node.
 #[derive(Parser)]

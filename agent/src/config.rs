@@ -42,6 +42,8 @@ pub(crate) struct Config {
     pub(crate) metrics: Metrics,
     /// See [`Findings`].
     pub(crate) findings: Findings,
+    /// See [`Cluster`].
+    pub(crate) cluster: Cluster,
     /// See [`Roots`].
     pub(crate) roots: Roots,
     /// See [`Processes`].
@@ -82,6 +84,22 @@ pub(crate) struct History {
     pub(crate) max_days: u32,
     /// Percent of the file system that are left to others.
     pub(crate) free_percent: u8,
+}
+
+/// The Kubernetes API, and what stands for it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Cluster {
+    /// A kubeconfig; empty: the one that `KUBECONFIG` names, else the pod's service account.
+    pub(crate) kubeconfig: PathBuf,
+    /// A directory of manifests instead of the API, in standalone mode; empty: none.
+    pub(crate) manifests: PathBuf,
+    /// All but pods is asked for within this time after the start.
+    pub(crate) start_jitter_seconds: u32,
+    /// Write Kubernetes events on pods whose findings open and end.
+    pub(crate) events: bool,
+    /// Ask the API who has the address of a remote peer.
+    pub(crate) remote_lookup: bool,
 }
 
 /// The HTTP server and what it serves.
@@ -188,6 +206,7 @@ impl Default for Config {
             history: History::default(),
             metrics: Metrics::default(),
             findings: Findings::default(),
+            cluster: Cluster::default(),
             roots: Roots::default(),
             processes: Processes::default(),
             capacity: Capacity::default(),
@@ -252,6 +271,20 @@ impl Default for History {
     fn default() -> Self {
         // 512 MiB are some ten million folded rows: two days of a busy node, weeks of a quiet one.
         Self { enabled: true, max_bytes: 512 << 20, max_days: 7, free_percent: 5 }
+    }
+}
+
+// === impl Cluster ===
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self {
+            kubeconfig: PathBuf::new(),
+            manifests: PathBuf::new(),
+            start_jitter_seconds: 60,
+            events: true,
+            remote_lookup: false,
+        }
     }
 }
 

@@ -30,10 +30,13 @@ use crate::memory;
 use crate::node;
 use crate::telemetry;
 
+pub(crate) use self::cluster::examine as examine_cluster;
+pub(crate) use crate::cluster::{Finding, State};
 pub(crate) use crate::kernel::{Check, CheckState, preflight};
 
 mod answers;
 mod baseline;
+mod cluster;
 mod collect;
 mod history;
 mod ledger;
@@ -78,6 +81,12 @@ pub(crate) enum Error {
         .0.display()
     )]
     NoCgroup2(std::path::PathBuf),
+    /// Nobody says where the cluster is.
+    #[error(
+        "no cluster is named: run as a pod, or name a kubeconfig by cluster.kubeconfig or KUBECONFIG, or start with \
+         --standalone, which names workloads from their cgroups"
+    )]
+    NoCluster,
     /// The probes.
     #[error("could not start the probes")]
     Kernel(#[source] kernel::Error),
@@ -98,6 +107,9 @@ pub(crate) enum Error {
 /// Runs until told to stop, until standard output is gone, or until a part fails.
 pub(crate) async fn run(config: Config, options: Options) -> Result<(), Error> {
     let node_name: Arc<str> = config.node().into();
+    if !config.standalone && !cluster::options(&config, &node_name).names_a_cluster() {
+        return Err(Error::NoCluster);
+    }
     // Before anything else: who lacks a capability is told so, and not of the directories that he may not write.
     kernel::require().map_err(Error::Kernel)?;
     let cgroup_root = match config.cgroup_root() {
@@ -168,6 +180,8 @@ pub(crate) async fn run(config: Config, options: Options) -> Result<(), Error> {
     let pace = collect::Pace { cadence_percent: config.collect.cadence_percent, patience: collect::PATIENCE };
     let looks = node::collect::sources(&look_settings(&config, cgroup_root));
     let looks = tokio::spawn(collect::run(looks, pace, tell.clone()));
+    let cluster = cluster::start(&config, &node_name, &tell);
+    pump.reach(cluster.reach.clone());
     let (ask, questions) = mpsc::channel(QUESTIONS);
     let clients = serve::Sources { feed: feed.clone(), questions: ask, node: node_name, now: || node::clock().1 };
     let clients = tokio::spawn(async move {
@@ -183,6 +197,9 @@ pub(crate) async fn run(config: Config, options: Options) -> Result<(), Error> {
     let result = run_and_stop(pump, &probes, inputs, facts, questions, options.stop).await;
     drop(tell);
     end(looks, Duration::ZERO).await;
+    if let Some(work) = cluster.work {
+        end(work, Duration::ZERO).await;
+    }
     feed.close();
     end(clients, CLIENTS_WAIT).await;
     if let Some(web) = web {

@@ -100,8 +100,11 @@ fn help_lists_what_exists_and_nothing_else() {
 }
 
 #[test]
-fn without_standalone_it_says_what_is_missing() {
-    cannot_run(&run(&["run"]), &["no cluster mode yet", "--standalone"]);
+fn without_a_cluster_it_says_what_is_missing() {
+    let output =
+        sekisho(&["run"]).env_remove("KUBECONFIG").env_remove("KUBERNETES_SERVICE_HOST").output().expect("starts");
+    cannot_run(&output, &["no cluster", "cluster.kubeconfig", "KUBECONFIG", "--standalone"]);
+    cannot_run(&run(&["run", "--manifests", "/tmp"]), &["cluster.manifests = /tmp", "standalone"]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 
@@ -81,10 +82,12 @@ impl Doctor {
         }
         let config = super::load(self.config.clone(), Vec::new())?;
         let node = config.node();
+        let cluster = tasks::examine_cluster(&config).context("could not ask the Kubernetes API")?;
         let report = match client::status(&self.socket.socket) {
             Ok(status) => Report::of_agent(status, tasks::preflight()),
             Err(error) => Report::of_machine(node, &error, tasks::examine(&config)),
         };
+        let report = report.with(cluster.into_iter().map(of_cluster));
         print(&match self.output {
             Shape::Json => format!("{}\n", json(&report)),
             Shape::Text => report.text(),
@@ -159,6 +162,14 @@ impl Report {
         }
     }
 
+    /// With more that was looked at, which degrades at the most.
+    fn with(mut self, more: impl Iterator<Item = Finding>) -> Self {
+        let before = self.checks.len();
+        self.checks.extend(more);
+        self.verdict = self.verdict.max(worst(self.checks[before..].iter()));
+        self
+    }
+
     fn text(&self) -> String {
         let mut out = String::new();
         match (self.agent, &self.no_agent) {
@@ -216,6 +227,15 @@ fn check(check: tasks::Check) -> Finding {
         CheckState::Missing { what, cure } => (Verdict::Missing, what, Some(cure)),
     };
     Finding { name: check.name.to_owned(), state, text, cure }
+}
+
+fn of_cluster(finding: tasks::Finding) -> Finding {
+    let tasks::Finding { name, state, text } = finding;
+    let state = match state {
+        tasks::State::Ok => Verdict::Ok,
+        tasks::State::Degraded => Verdict::Degraded,
+    };
+    Finding { name, state, text, cure: None }
 }
 
 fn probe(probe: Probe) -> Finding {

@@ -22,9 +22,13 @@ pub(super) struct Run {
     #[arg(long, value_name = "FILE", env = "SEKISHO_CONFIG")]
     config: Option<PathBuf>,
 
-    /// Work without a cluster: names come from cgroups.
+    /// Work without a cluster: names come from cgroups, and from manifests where they are given.
     #[arg(long)]
     standalone: bool,
+
+    /// Manifests that stand for the cluster of a standalone agent; read anew when a file changes.
+    #[arg(long, value_name = "DIR")]
+    manifests: Option<PathBuf>,
 
     /// Stop after so many seconds.
     #[arg(long, value_name = "SECS", value_parser = clap::value_parser!(u64).range(1..=DURATION_MAX_SECONDS))]
@@ -64,11 +68,6 @@ enum Show {
 impl Run {
     pub(super) fn run(self) -> anyhow::Result<Exit> {
         let config = super::load(self.config.clone(), self.flags())?;
-        anyhow::ensure!(
-            config.standalone,
-            "this version has no cluster mode yet: start it with --standalone (or standalone: true), which names \
-             workloads from their cgroups"
-        );
         let output = match self.output {
             Show::Table => Some(Form::Text),
             Show::Json => Some(Form::Json),
@@ -89,8 +88,10 @@ impl Run {
     /// Flags that stand for keys of the configuration.
     fn flags(&self) -> Vec<(&'static str, String)> {
         let standalone = self.standalone.then(|| "true".to_owned());
+        let manifests = self.manifests.as_ref().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone()));
         [
             ("standalone", standalone),
+            ("cluster.manifests", manifests.map(|path| path.display().to_string())),
             ("socket", self.socket.clone()),
             ("data_dir", self.data_dir.clone()),
             ("node_name", self.node_name.clone()),

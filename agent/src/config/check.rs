@@ -20,6 +20,7 @@ const FOLD_SECONDS: RangeInclusive<u32> = 1..=300;
 /// Files of a sixteenth of 64 MiB still take transactions of some size.
 const HISTORY_BYTES: RangeInclusive<u64> = 1 << 26..=1 << 40;
 const HISTORY_DAYS: RangeInclusive<u32> = 1..=3_650;
+const START_JITTER: RangeInclusive<u32> = 0..=600;
 const SERIES: RangeInclusive<u32> = 100..=100_000;
 /// One page to 64 MiB; the kernel takes powers of two only.
 const RING_BYTES: RangeInclusive<u32> = 4_096..=67_108_864;
@@ -30,19 +31,21 @@ const SOCKETS: RangeInclusive<u32> = 16..=1_048_576;
 pub(super) fn check(config: &Config, origins: &Origins) -> Result<(), Error> {
     let Config {
         node_name,
-        standalone: _,
+        standalone,
         data_dir,
         socket,
         fold_seconds,
         history,
         metrics,
         findings,
+        cluster,
         roots,
         processes: _,
         capacity,
         kernel,
         collect,
     } = config;
+    let unset_or_absolute = |path: &Path| path.as_os_str().is_empty() || absolute(path);
     let ring = |bytes: u32| bytes.is_power_of_two() && RING_BYTES.contains(&bytes);
     let loopback = match metrics.listen {
         Listen::Off => true,
@@ -66,9 +69,15 @@ pub(super) fn check(config: &Config, origins: &Origins) -> Result<(), Error> {
         ("findings.irsa_annotation_prefix", is_prefix(&findings.irsa_annotation_prefix)),
         ("findings.max_groups", GROUPS.contains(&findings.max_groups)),
         ("findings.veth_prefix", is_veth_prefix(&findings.veth_prefix)),
+        ("cluster.kubeconfig", unset_or_absolute(&cluster.kubeconfig)),
+        (
+            "cluster.manifests",
+            unset_or_absolute(&cluster.manifests) && (*standalone || cluster.manifests.as_os_str().is_empty()),
+        ),
+        ("cluster.start_jitter_seconds", START_JITTER.contains(&cluster.start_jitter_seconds)),
         ("roots.proc", absolute(&roots.proc)),
         ("roots.sys", absolute(&roots.sys)),
-        ("roots.cgroup", roots.cgroup.as_os_str().is_empty() || absolute(&roots.cgroup)),
+        ("roots.cgroup", unset_or_absolute(&roots.cgroup)),
         ("roots.etc", absolute(&roots.etc)),
         ("roots.run", absolute(&roots.run)),
         ("capacity.low_percent", LOW_PERCENT.contains(&capacity.low_percent)),

@@ -10,6 +10,9 @@ use super::{Config, Error, check};
 /// Longest configuration file: all keys with a comment each take about 4 KiB.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
+/// The usual name of the variable that tells a pod its node.
+const NODE_NAME: &str = "NODE_NAME";
+
 /// Where values come from.
 pub(crate) struct Sources<'a> {
     /// The file, if one was named.
@@ -38,6 +41,12 @@ pub(super) fn load(sources: &Sources<'_>) -> Result<Config, Error> {
     for (name, value) in &sources.flags {
         let flag = key(name).and_then(|key| key.flag).unwrap_or(name);
         set(&mut config, name, value, format!("flag {flag}"), &mut origins)?;
+    }
+    // What a DaemonSet's downward API sets for any agent; a name that was given to this one comes before it.
+    if config.node_name.is_empty()
+        && let Some(name) = (sources.environment)(NODE_NAME).filter(|name| !name.is_empty())
+    {
+        set(&mut config, "node_name", &name, format!("environment variable {NODE_NAME}"), &mut origins)?;
     }
     check::check(&config, &origins)?;
     Ok(config)

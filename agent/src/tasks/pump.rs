@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
 use super::answers;
+use super::cluster::Reach;
 use super::history::Keeper;
 use super::ledger::Store;
 use super::served::Heartbeat;
@@ -51,6 +52,7 @@ pub(super) struct Pump {
     saving: Option<JoinHandle<()>>,
     /// A finding changed since the last write.
     is_unsaved: bool,
+    cluster: Reach,
     ticks: u32,
     exe_reads: u32,
     now: BootNs,
@@ -102,12 +104,18 @@ impl Pump {
             store: None,
             saving: None,
             is_unsaved: false,
+            cluster: Reach::default(),
             ticks: 0,
             exe_reads: 0,
             now: BootNs(0),
             collectors: BTreeMap::new(),
             wall: WallNs(0),
         }
+    }
+
+    /// What of the outputs goes back to the cluster.
+    pub(super) fn reach(&mut self, cluster: Reach) {
+        self.cluster = cluster;
     }
 
     /// Tells the Engine the time, what it found before a restart, and what was there before it.
@@ -313,6 +321,7 @@ impl Pump {
         for output in &outputs {
             self.is_unsaved |= matches!(**output, Output::Finding(_));
             self.outlets.telemetry.observe(output, self.now);
+            self.cluster.observe(output);
         }
         if let Some(exporter) = &self.outlets.exporter {
             exporter.push(&outputs);

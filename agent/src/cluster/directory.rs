@@ -1,0 +1,165 @@
+//! A directory of manifests instead of a cluster: the same facts, looked for anew when a file changes.
+//!
+//! Changes are found by looking at times and sizes every two seconds. inotify would tell sooner, but says nothing on
+//! network file systems, and a mounted `ConfigMap` changes by a link that is not where its files are.
+
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent_core::facts::{
+    ClusterFact, CniNodeFacts, CsiNodeFacts, NodeFacts, PodFacts, PolicyFacts, ServiceAccountFacts, Source,
+};
+use agent_core::input::Input;
+use agent_core::time::WallNs;
+use tokio::sync::mpsc;
+
+use super::convert::{Conversion, Converted, Malformed};
+use super::known::Name;
+use super::teller::Teller;
+use crate::manifests::{Files, Limits};
+
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// Sources that a directory stands for.
+const SOURCES: [Source; 6] =
+    [Source::Pods, Source::Policies, Source::ServiceAccounts, Source::Node, Source::CniNode, Source::CsiNode];
+
+/// What a directory says.
+#[derive(Default)]
+struct Read {
+    pods: Vec<Arc<PodFacts>>,
+    policies: Vec<Arc<PolicyFacts>>,
+    accounts: Vec<Arc<ServiceAccountFacts>>,
+    node: Option<Arc<NodeFacts>>,
+    cni_node: Option<CniNodeFacts>,
+    csi_node: Option<CsiNodeFacts>,
+    malformed: Vec<(Source, Malformed)>,
+}
+
+/// Tells what stands in a directory, and again whenever that changes, for ever.
+pub(crate) async fn follow(
+    directory: PathBuf,
+    node: Arc<str>,
+    conversion: Conversion,
+    tell: mpsc::Sender<Vec<Input>>,
+    now: fn() -> WallNs,
+) {
+    let teller = Teller::new(tell, now);
+    let mut seen = None;
+    let mut accounts: BTreeSet<Name> = BTreeSet::new();
+    loop {
+        let (path, of, by) = (directory.clone(), Arc::clone(&node), conversion.clone());
+        let before = seen;
+        // The look before the reading: a change in between is found by the next look.
+        let look = tokio::task::spawn_blocking(move || {
+            let now = signature(&path);
+            (now, (Some(now) != before).then(|| read(&path, &of, &by)))
+        });
+        if let Ok((now, found)) = look.await {
+            seen = Some(now);
+            if let Some(found) = found {
+                tell_all(&teller, found, &mut accounts).await;
+            }
+        }
+        for source in SOURCES {
+            teller.alive(source).await;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+async fn tell_all(teller: &Teller, read: Read, accounts: &mut BTreeSet<Name>) {
+    let Read { pods, policies, accounts: now, node, cni_node, csi_node, malformed } = read;
+    tracing::info!(
+        pods = pods.len(),
+        policies = policies.len(),
+        service_accounts = now.len(),
+        "the manifests are read"
+    );
+    let names: BTreeSet<Name> =
+        now.iter().map(|account| (Arc::clone(&account.namespace), Arc::clone(&account.name))).collect();
+    let gone = accounts.difference(&names).cloned();
+    let mut facts: Vec<ClusterFact> =
+        gone.map(|(namespace, name)| ClusterFact::ServiceAccountGone { namespace, name }).collect();
+    *accounts = names;
+    // Accounts and policies before the pods that they are about.
+    facts.extend(now.into_iter().map(ClusterFact::ServiceAccount));
+    facts.push(ClusterFact::PoliciesReplaced { policies, installed: true });
+    facts.extend(node.map(ClusterFact::Node));
+    facts.push(ClusterFact::CniNode(cni_node));
+    facts.push(ClusterFact::CsiNode(csi_node));
+    facts.push(ClusterFact::PodsReplaced(pods));
+    teller.tell(facts).await;
+    for (source, malformed) in malformed {
+        teller.malformed(source, malformed).await;
+    }
+}
+
+fn read(directory: &Path, node: &str, conversion: &Conversion) -> Read {
+    let mut read = Read::default();
+    Limits::AGENT.path(directory, &mut |found| match found {
+        Ok(object) => read.take(conversion.object(object.value), node),
+        Err(problem) => {
+            let malformed =
+                Malformed { kind: "manifest".to_owned(), object: problem.place.to_string(), why: problem.text };
+            read.malformed.push((Source::Pods, malformed));
+        }
+    });
+    read
+}
+
+/// Changes when a file comes, goes or is written.
+fn signature(directory: &Path) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for file in Files::below(directory, Limits::AGENT.files) {
+        match file {
+            Ok(path) => {
+                path.hash(&mut hasher);
+                if let Ok(metadata) = std::fs::metadata(&path) {
+                    (metadata.ino(), metadata.len(), metadata.mtime(), metadata.mtime_nsec()).hash(&mut hasher);
+                }
+            }
+            Err(problem) => problem.text.hash(&mut hasher),
+        }
+    }
+    hasher.finish()
+}
+
+// === impl Read ===
+
+impl Read {
+    fn take(&mut self, converted: Converted, node: &str) {
+        match converted {
+            // Of another node: told by a dump of the whole cluster.
+            Converted::Pod(pod) if pod.node.as_ref().is_some_and(|of| **of != *node) => {}
+            Converted::Pod(pod) => self.pods.push(Arc::from(pod)),
+            Converted::Policy(policy) => self.policies.push(Arc::from(policy)),
+            Converted::ServiceAccount(account) => self.accounts.push(Arc::from(account)),
+            Converted::Node(facts) if *facts.name == *node => self.node = Some(Arc::from(facts)),
+            Converted::CniNode { name, facts } if *name == *node => self.cni_node = Some(facts),
+            Converted::CsiNode { name, facts } if *name == *node => self.csi_node = Some(facts),
+            Converted::Malformed(malformed) => {
+                let source = match malformed.kind.as_str() {
+                    "SecurityGroupPolicy" => Source::Policies,
+                    "ServiceAccount" => Source::ServiceAccounts,
+                    "Node" => Source::Node,
+                    "CNINode" => Source::CniNode,
+                    "CSINode" => Source::CsiNode,
+                    _ => Source::Pods,
+                };
+                self.malformed.push((source, malformed));
+            }
+            // What is not running here: templates, namespaces, other nodes, events that are no longer news.
+            Converted::Template { .. }
+            | Converted::Namespace(_)
+            | Converted::Node(_)
+            | Converted::CniNode { .. }
+            | Converted::CsiNode { .. }
+            | Converted::GroupEvent { .. }
+            | Converted::Skipped { .. } => {}
+        }
+    }
+}

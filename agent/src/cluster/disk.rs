@@ -1,0 +1,175 @@
+//! The last facts on disk: what an agent that starts without the API server goes by.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::known::Known;
+use super::pace;
+use super::teller::Teller;
+
+/// What the file is; another number is another form.
+const VERSION: u32 = 1;
+/// News are written after this long at the soonest, so a node in turmoil writes a file of some 300 KB twice a minute.
+const WRITE_EVERY: Duration = Duration::from_secs(30);
+/// Longest file that is read: 1,000 pods with 16 KB each.
+const FILE_BYTES_MAX: u64 = 16 << 20;
+
+/// The file.
+#[derive(Clone)]
+pub(super) struct File {
+    path: PathBuf,
+    node: Arc<str>,
+}
+
+/// What stands in it.
+#[derive(Serialize, Deserialize)]
+struct Content<K> {
+    version: u32,
+    node: Arc<str>,
+    known: K,
+}
+
+/// As much as tells whether the rest can be read.
+#[derive(Deserialize)]
+struct Head {
+    version: u32,
+}
+
+// === impl File ===
+
+impl File {
+    pub(super) fn new(path: PathBuf, node: Arc<str>) -> Self {
+        Self { path, node }
+    }
+
+    /// What was known; a file that cannot be read is set aside and named.
+    pub(super) async fn load(&self) -> Option<Known> {
+        let file = self.clone();
+        let read =
+            tokio::task::spawn_blocking(move || file.read()).await.unwrap_or_else(|error| Err(io::Error::other(error)));
+        match read {
+            Ok(known) => known,
+            Err(error) => {
+                let aside = self.path.with_extension("json.unreadable");
+                let moved = fs::rename(&self.path, &aside);
+                tracing::warn!(path = %self.path.display(), %error, aside = %aside.display(), moved = moved.is_ok(), "the facts on disk cannot be read");
+                None
+            }
+        }
+    }
+
+    fn read(&self) -> io::Result<Option<Known>> {
+        let file = match fs::File::open(&self.path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut bytes = Vec::new();
+        file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > FILE_BYTES_MAX {
+            return Err(io::Error::other(format!("it is longer than {FILE_BYTES_MAX} bytes")));
+        }
+        let head: Head = serde_json::from_slice(&bytes)?;
+        if head.version != VERSION {
+            return Err(io::Error::other(format!("it has version {}, this agent reads {VERSION}", head.version)));
+        }
+        let content: Content<Known> = serde_json::from_slice(&bytes)?;
+        if content.node != self.node {
+            tracing::info!(path = %self.path.display(), of = %content.node, "the facts on disk are of another node");
+            return Ok(None);
+        }
+        Ok(Some(content.known))
+    }
+
+    /// Writes all of it beside the old file, and only then in its place.
+    fn write(&self, known: &Known) -> io::Result<()> {
+        if let Some(directory) = self.path.parent()
+            && !directory.exists()
+        {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        }
+        let beside = self.path.with_extension("json.new");
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+        let content = Content { version: VERSION, node: Arc::clone(&self.node), known };
+        let mut writer = io::BufWriter::new(&mut file);
+        serde_json::to_writer(&mut writer, &content)?;
+        writer.flush()?;
+        drop(writer);
+        file.sync_all()?;
+        fs::rename(&beside, &self.path)
+    }
+}
+
+/// Writes what is known whenever something is new, for ever.
+pub(super) async fn keep(file: Option<&File>, teller: &Teller) {
+    let Some(file) = file else { return };
+    let mut written = teller.news();
+    let mut failed = false;
+    loop {
+        tokio::time::sleep(pace::jittered(WRITE_EVERY)).await;
+        let news = teller.news();
+        if news == written {
+            continue;
+        }
+        let known = teller.known(Known::clone);
+        let to = file.clone();
+        let result = tokio::task::spawn_blocking(move || to.write(&known))
+            .await
+            .unwrap_or_else(|error| Err(io::Error::other(error)));
+        match result {
+            Ok(()) => {
+                written = news;
+                failed = false;
+            }
+            Err(error) if !failed => {
+                tracing::warn!(path = %file.path.display(), %error, "cannot keep the facts of the cluster on disk");
+                failed = true;
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_again_by_the_same_node() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = File::new(directory.path().join("deep/er/facts.json"), "n1".into());
+        assert_eq!(file.read().unwrap(), None);
+        let known = Known { policies_installed: Some(true), ..Known::default() };
+        file.write(&known).unwrap();
+        file.write(&known).unwrap();
+        assert_eq!(file.read().unwrap(), Some(known));
+        let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&file.path).unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(File::new(file.path.clone(), "n2".into()).read().unwrap(), None);
+        assert_eq!(fs::read_dir(file.path.parent().unwrap()).unwrap().count(), 1, "nothing is left beside it");
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_is_set_aside() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("facts.json");
+        let file = File::new(path.clone(), "n1".into());
+        for text in [
+            "",
+            "{",
+            "{\"version\":2,\"node\":\"n1\",\"known\":{}}",
+            "{\"version\":1,\"node\":\"n1\",\"known\":{\"pods\":7}}",
+        ] {
+            fs::write(&path, text).unwrap();
+            assert_eq!(file.load().await, None);
+            assert!(!path.exists());
+            assert_eq!(fs::read_to_string(directory.path().join("facts.json.unreadable")).unwrap(), text);
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Against servers that fail in every way: each ends in the right facts, with a bounded number of requests.
+
+mod asked;
+mod server;
+mod watched;
