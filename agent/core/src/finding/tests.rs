@@ -1,5 +1,6 @@
 //! Every condition of a finding, and everything that must keep it silent, as inputs to the Engine.
 
+mod bad_input;
 mod bench;
 mod flows;
 mod replay;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use agent_ebpf::wire::Service;
 
 use crate::engine::{Engine, EngineConfig};
-use crate::facts::{ClusterFact, HostFact, PodFacts, ServiceAccountFacts};
+use crate::facts::{ClusterFact, HostFact, NodeFacts, PodFacts, ServiceAccountFacts};
 use crate::finding::{Code, Severity};
 use crate::input::{Category, ImdsVersion, Input, MetadataFact, MetadataOutcome, Method, RequestFact, ResponseFact};
 use crate::output::{FindingRow, Output, State};
@@ -39,6 +39,8 @@ impl Bench {
     /// Tells pods, and their service accounts without a role.
     pub(super) fn know(&mut self, told: impl IntoIterator<Item = PodFacts>) {
         let told: Vec<_> = told.into_iter().collect();
+        let node = NodeFacts { branch_interfaces: Some(9), ..NodeFacts::default() };
+        self.feed(cluster(ClusterFact::Node(Arc::new(node))));
         for n in 0..10 {
             self.feed(pod_present(n));
         }
