@@ -1,6 +1,7 @@
 //! Looks at nodes made for the test: trees of files with the figures that a kernel would show.
 
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 
 use agent_core::capacity::{Collector, Counter, CounterName, Limit, Resource, Sample, Scope};
@@ -12,6 +13,7 @@ use super::*;
 
 mod addresses;
 mod devices;
+mod nodes;
 mod ports;
 mod processes;
 

@@ -31,7 +31,7 @@ fn answer(mut stream: impl std::io::Read + std::io::Write, pages: &[(&str, Strin
     let _ = write!(stream, "HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{page}", page.len());
 }
 
-fn serve(pages: &[(&'static str, &str)]) -> Peer {
+pub(super) fn serve(pages: &[(&'static str, &str)]) -> Peer {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
     let pages: Vec<(&str, String)> = pages.iter().map(|(path, page)| (*path, (*page).to_owned())).collect();
@@ -41,7 +41,7 @@ fn serve(pages: &[(&'static str, &str)]) -> Peer {
 }
 
 /// An address at which nobody listens.
-fn nobody() -> Peer {
+pub(super) fn nobody() -> Peer {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     Peer::new(&Endpoint::Tcp(listener.local_addr().expect("an address")), "nobody")
 }

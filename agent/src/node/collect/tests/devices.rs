@@ -1,13 +1,12 @@
 //! Disks, EBS volumes, ENA counters, memory, inotify.
 
 use std::io;
-use std::path::Path;
 
 use super::*;
 use crate::node::collect::{disks, ebs, ena, inotify, memory};
 
 /// As the kernel prints them: `/` on one device, the kubelet's and the runtime's directories on another.
-const HOST_MOUNTS: &str = "\
+pub(super) const HOST_MOUNTS: &str = "\
 22 1 259:1 / / rw,noatime shared:1 - xfs /dev/nvme0n1p1 rw
 23 22 0:21 / /proc rw,nosuid shared:12 - proc proc rw
 30 22 259:5 / /var/lib rw,noatime shared:2 - xfs /dev/nvme1n1 rw
@@ -15,14 +14,14 @@ const HOST_MOUNTS: &str = "\
 ";
 
 /// As a container sees them: the runtime's layers as its root, files of the kubelet's bound over its own.
-const OWN_MOUNTS: &str = "\
+pub(super) const OWN_MOUNTS: &str = "\
 500 400 0:99 / / ro,relatime - overlay overlay rw,lowerdir=/l,upperdir=/u,workdir=/w
 501 500 259:5 /kubelet/pods/b/etc-hosts /etc/hosts rw,noatime - xfs /dev/nvme1n1 rw
 502 500 259:1 /var/log /host/log ro,noatime - xfs /dev/nvme0n1p1 rw
 ";
 
 #[expect(clippy::unnecessary_wraps, reason = "the form of what asks the kernel")]
-fn measure(path: &Path) -> io::Result<disks::Space> {
+pub(super) fn measure(path: &Path) -> io::Result<disks::Space> {
     let space = |minor, used_bytes, available_bytes, inodes, free_inodes| disks::Space {
         device: (259, minor),
         used_bytes,
@@ -72,7 +71,7 @@ fn the_real_measure_is_of_the_path() {
     assert!(disks::measure(Path::new("/nonexistent")).is_err());
 }
 
-fn volume(node: &Fixture, device: &str, serial: &str, stat: &str) {
+pub(super) fn volume(node: &Fixture, device: &str, serial: &str, stat: &str) {
     node.put(&format!("sys/block/{device}/device/model"), "Amazon Elastic Block Store              \n");
     node.put(&format!("sys/block/{device}/device/serial"), &format!("{serial}\n"));
     node.put(&format!("sys/block/{device}/stat"), stat);
@@ -105,7 +104,7 @@ fn card(node: &Fixture, interface: &str, driver: &str) {
     std::os::unix::fs::symlink(format!("../../../bus/pci/drivers/{driver}"), device.join("driver")).expect("a link");
 }
 
-fn ask(interface: &str) -> io::Result<Vec<(String, u64)>> {
+pub(super) fn ask(interface: &str) -> io::Result<Vec<(String, u64)>> {
     let counters = |told: &[(&str, u64)]| told.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
     match interface {
         "eth0" => Ok(counters(&[
@@ -150,7 +149,7 @@ fn counters_of_network_cards() {
     );
 }
 
-const MEMINFO: &str = "MemTotal:       16000000 kB\nMemFree:         1000000 kB\nMemAvailable:    4000000 kB\n\
+pub(super) const MEMINFO: &str = "MemTotal:       16000000 kB\nMemFree:         1000000 kB\nMemAvailable:    4000000 kB\n\
                        Buffers:          100000 kB\nCached:          3000000 kB\nSwapCached:            0 kB\n\
                        Active:           100000 kB\nInactive:         100000 kB\nSwapTotal:             0 kB\n\
                        SwapFree:              0 kB\nDirty:                 0 kB\nWriteback:             0 kB\n\
