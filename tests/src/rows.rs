@@ -20,6 +20,10 @@ pub struct Rows {
     pub processes: Vec<Process>,
     /// Spans of time that are not covered.
     pub gaps: Vec<Gap>,
+    /// Findings, whenever one opens, repeats or resolves.
+    pub findings: Vec<Value>,
+    /// Looks at the node's ceilings.
+    pub capacity: Vec<Value>,
 }
 
 /// Who did it.
@@ -194,6 +198,8 @@ impl Rows {
             Some("metadata") => self.metadata.push(serde_json::from_value(value)?),
             Some("process") => self.processes.push(serde_json::from_value(value)?),
             Some("gap") => self.gaps.push(serde_json::from_value(value)?),
+            Some("finding") => self.findings.push(value),
+            Some("capacity") => self.capacity.push(value),
             other => bail!("kind is {other:?}"),
         }
         Ok(())

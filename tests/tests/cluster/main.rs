@@ -1,4 +1,5 @@
 //! The agent's role, and the agent, at a real Kubernetes API server. Needs what `cargo xtask setup --for cluster` builds.
 
+mod agent;
 mod role;
 mod server;
