@@ -1,5 +1,7 @@
 //! `sekisho internal`: what the project's own tools ask; not for users, and not listed.
 
+mod watch;
+
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -31,6 +33,7 @@ enum Question {
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
         rounds: u32,
     },
+    Watch(watch::Watch),
 }
 
 #[derive(Serialize)]
@@ -48,6 +51,7 @@ impl Internal {
                 let lines = facts.iter().map(json).chain([json(&Costs { rounds })]);
                 print(&lines.map(|line| line + "\n").collect::<String>())?;
             }
+            Question::Watch(watch) => return watch.run(),
         }
         Ok(Exit::Fine)
     }
