@@ -11,6 +11,7 @@ pub mod agent;
 pub mod bpf;
 pub mod cgroup;
 pub mod exchanges;
+pub mod findings;
 pub mod http;
 pub mod kube;
 pub mod lab;

@@ -67,6 +67,11 @@ impl Netlink {
         self.handle.route().add(route).execute().await.with_context(|| format!("add a route to {to} over {link}"))
     }
 
+    pub(crate) async fn remove_default_route(&self, gateway: Ipv4Addr) -> Result<()> {
+        let route = RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).build();
+        self.handle.route().del(route).execute().await.with_context(|| format!("remove the route to {gateway}"))
+    }
+
     pub(crate) async fn default_route(&self, gateway: Ipv4Addr) -> Result<()> {
         let route = RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).build();
         self.handle.route().add(route).execute().await.with_context(|| format!("add a default route to {gateway}"))

@@ -95,7 +95,7 @@ impl Node {
     pub fn agent(&self, configuration: Value) -> Result<Agent> {
         let mut whole = json!({
             "node_name": NODE,
-            "manifests": self.objects.path(),
+            "cluster": { "manifests": self.objects.path() },
         });
         crate::agent::merge(&mut whole, configuration);
         Agent::with_in(Some(Arc::clone(&self.network)), whole)
@@ -125,6 +125,11 @@ impl Node {
     /// Lets replies of the VPC find a pod.
     pub fn admit(&self, pod: &NodePod) -> Result<()> {
         configure(&self.vpc, async |link| link.route_v4(pod.ip, UPLINK_IP).await)
+    }
+
+    /// Takes the pod's way to everything but its gateway: what reaches it gets no answer.
+    pub fn cut_off(&self, pod: &NodePod) -> Result<()> {
+        configure(&pod.network, async |link| link.remove_default_route(GATEWAY).await)
     }
 
     /// Makes the device of a branch interface, whose real kind needs a kernel with 802.1q.

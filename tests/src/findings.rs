@@ -1,0 +1,99 @@
+//! What `sekisho findings` of a running agent says.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+
+use crate::agent::Agent;
+use crate::scale;
+
+/// A finding, as programs read it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Finding {
+    /// Keeps over restarts.
+    pub id: String,
+    /// What.
+    pub code: String,
+    /// How bad.
+    pub severity: String,
+    /// `open`, `accepted` or `resolved`.
+    pub state: String,
+    /// About whom.
+    pub subject: Subject,
+    /// Why.
+    pub cause: String,
+    /// How often.
+    pub count: u64,
+    /// What, in a sentence.
+    pub text: String,
+    /// What to do.
+    pub advice: String,
+    /// What it rests on.
+    pub evidence: Vec<serde_json::Value>,
+}
+
+/// About whom a finding is; what does not apply is empty.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Subject {
+    /// Namespace.
+    pub namespace: String,
+    /// Owner of the pod.
+    pub workload: String,
+    /// `SecurityGroupPolicy`.
+    pub policy: String,
+    /// Service account.
+    pub service_account: String,
+}
+
+impl Finding {
+    /// `CODE WORKLOAD`, or the policy or the service account where the finding is about one.
+    pub fn name(&self) -> String {
+        let Subject { workload, policy, service_account, .. } = &self.subject;
+        let whom = [workload, policy, service_account].into_iter().find(|name| !name.is_empty());
+        format!("{} {}", self.code, whom.map_or("-", String::as_str))
+    }
+}
+
+impl Agent {
+    /// All findings that it tells.
+    pub fn findings(&self) -> Result<Vec<Finding>> {
+        let output = self.command(&["findings", "-o", "json"])?;
+        // 1: there are some.
+        ensure!(
+            matches!(output.status.code(), Some(0 | 1)),
+            "findings ended with {}: {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let text = String::from_utf8(output.stdout).context("findings are UTF-8")?;
+        text.lines().map(|line| serde_json::from_str(line).with_context(|| format!("finding {line}"))).collect()
+    }
+
+    /// Names of the findings in a state.
+    pub fn named_findings(&self, state: &str) -> Result<BTreeSet<String>> {
+        Ok(self.findings()?.iter().filter(|finding| finding.state == state).map(Finding::name).collect())
+    }
+
+    /// Waits until exactly these findings are in a state, and gives them all.
+    pub fn wait_for_findings(&self, state: &str, wanted: &[&str]) -> Result<Vec<Finding>> {
+        let wanted: BTreeSet<String> = wanted.iter().map(|&name| name.to_owned()).collect();
+        let deadline = Instant::now() + 2 * scale::deadline();
+        loop {
+            let found = self.named_findings(state)?;
+            if found == wanted {
+                return self.findings();
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "{state}: missing {:?}, beyond expectation {:?}\n{:#?}",
+                wanted.difference(&found).collect::<Vec<_>>(),
+                found.difference(&wanted).collect::<Vec<_>>(),
+                self.findings()?
+            );
+            std::thread::sleep(std::time::Duration::from_millis(200));
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! A node with pods as the CNI wires them: each finding comes of real traffic or real objects and resolves when its
+//! cause goes, and pods that do nothing wrong have none.
+
+mod credentials;
+mod papers;
+mod traffic;
