@@ -32,6 +32,8 @@ where
     tokio::time::sleep(pace::up_to(options.start_jitter.min(START_MAX))).await;
     let selector = format!("metadata.name={}", options.node);
     let mut watch = Watch::<K>::new(access, Some(selector), |client: Client| Api::all(client));
+    // Without an object nothing is current, whatever the watch says of itself.
+    let mut found = true;
     loop {
         let told = match watch.next().await {
             Change::All(objects) => {
@@ -44,18 +46,25 @@ where
                     ),
                 };
                 // What cannot be read is not absent.
-                let found = match object {
+                let fact = match object {
                     Some(object) => read(object, teller, &options.conversion).await,
                     None => none(),
                 };
-                let Some(found) = found else {
+                found = fact.is_some();
+                if !found {
                     teller.trouble(K::SOURCE, Trouble::passing(text)).await;
-                    continue;
-                };
-                Some(found)
+                }
+                fact
             }
-            Change::Applied(object) => read(object, teller, &options.conversion).await,
-            Change::Gone(_) => none(),
+            Change::Applied(object) => {
+                let fact = read(object, teller, &options.conversion).await;
+                found |= fact.is_some();
+                fact
+            }
+            Change::Gone(_) => {
+                found = none().is_some();
+                none()
+            }
             Change::Alive => None,
             // The CRD is not there, and so neither is the object.
             Change::Trouble(trouble) if trouble.kind == trouble::Kind::Absent && none().is_some() => none(),
@@ -65,7 +74,9 @@ where
             }
         };
         teller.tell(told.into_iter().collect()).await;
-        teller.alive(K::SOURCE).await;
+        if found {
+            teller.alive(K::SOURCE).await;
+        }
     }
 }
 

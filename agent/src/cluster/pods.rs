@@ -15,6 +15,7 @@ use super::kinds::{self, Slim};
 use super::known::Name;
 use super::teller::Teller;
 use super::watch::{Change, Watch};
+use crate::memory;
 
 /// More pods than any kubelet runs: 250 is the most that EKS recommends, and 4 KiB of facts each is 8 MiB here.
 const PODS_MAX: usize = 2_000;
@@ -45,6 +46,8 @@ pub(super) async fn follow(access: &Access, teller: &Teller, options: &Options, 
                 for object in objects.into_iter().take(PODS_MAX) {
                     pods.extend(pod(object, teller, &options.conversion).await);
                 }
+                // The list as JSON was a hundred times what is kept of it.
+                memory::give_back();
                 teller.tell(vec![ClusterFact::PodsReplaced(pods)]).await;
                 teller.alive(Source::Pods).await;
             }

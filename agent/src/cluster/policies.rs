@@ -21,6 +21,7 @@ use super::pods::Wanted;
 use super::teller::Teller;
 use super::trouble::{Kind, Trouble};
 use super::watch::{Change, Watch};
+use crate::memory;
 
 /// Policies that are kept: some 1 KiB each, and no cluster that is known has more than some hundred in all.
 const POLICIES_MAX: usize = 2_000;
@@ -81,6 +82,8 @@ impl Follower<'_> {
                     policies.extend(self.policy(object).await);
                 }
                 policies.truncate(POLICIES_MAX);
+                // Most of what was read is of other namespaces.
+                memory::give_back();
                 self.listed = true;
                 self.pending.clear();
                 self.teller.tell(vec![ClusterFact::PoliciesReplaced { policies, installed: true }]).await;
