@@ -163,3 +163,43 @@ impl Read {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POD: &str =
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: NAME, namespace: shop, uid: u}\nspec: {nodeName: NODE}\n---\n";
+
+    fn pod(name: &str, node: &str) -> String {
+        POD.replace("NAME", name).replace("NODE", node)
+    }
+
+    /// The pods that are told next.
+    async fn next(facts: &mut mpsc::Receiver<Vec<Input>>) -> Vec<String> {
+        while let Ok(Some(batch)) = tokio::time::timeout(Duration::from_secs(30), facts.recv()).await {
+            for input in batch {
+                if let Input::Cluster(fact) = input
+                    && let ClusterFact::PodsReplaced(all) = *fact
+                {
+                    return all.iter().map(|pod| pod.name.to_string()).collect();
+                }
+            }
+        }
+        panic!("nothing was told");
+    }
+
+    #[tokio::test]
+    async fn a_directory_is_told_and_told_again_when_it_changes() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("pods.yaml");
+        std::fs::write(&file, pod("a", "n1") + &pod("far", "n2")).unwrap();
+        let (tell, mut facts) = mpsc::channel(16);
+        let path = directory.path().to_owned();
+        let work = tokio::spawn(follow(path, "n1".into(), Conversion::default(), tell, || WallNs(1)));
+        assert_eq!(next(&mut facts).await, ["a"]);
+        std::fs::write(&file, pod("a", "n1") + "kind: [\n---\n" + &pod("bb", "n1")).unwrap();
+        assert_eq!(next(&mut facts).await, ["a", "bb"]);
+        work.abort();
+    }
+}
