@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::agent::Agent;
 use crate::scale;
@@ -31,7 +32,7 @@ pub struct Finding {
     /// What to do.
     pub advice: String,
     /// What it rests on.
-    pub evidence: Vec<serde_json::Value>,
+    pub evidence: Vec<Value>,
 }
 
 /// About whom a finding is; what does not apply is empty.
@@ -69,7 +70,15 @@ impl Agent {
             String::from_utf8_lossy(&output.stderr)
         );
         let text = String::from_utf8(output.stdout).context("findings are UTF-8")?;
-        text.lines().map(|line| serde_json::from_str(line).with_context(|| format!("finding {line}"))).collect()
+        let mut findings = Vec::new();
+        for line in text.lines() {
+            let value: Value = serde_json::from_str(line).with_context(|| format!("line {line}"))?;
+            // Beside findings it says what it cannot tell, and what all that rests on.
+            if value["kind"] == "finding" {
+                findings.push(serde_json::from_value(value).with_context(|| format!("finding {line}"))?);
+            }
+        }
+        Ok(findings)
     }
 
     /// Names of the findings in a state.

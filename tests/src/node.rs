@@ -33,6 +33,8 @@ pub const NODE_IP: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 1);
 pub const VPC_IP: Ipv4Addr = Ipv4Addr::new(10, 79, 0, 2);
 /// The node's address on the way to it.
 const UPLINK_IP: Ipv4Addr = Ipv4Addr::new(10, 79, 0, 1);
+/// Where replies go before [`Node::admit`].
+const LOST: Ipv4Addr = Ipv4Addr::new(10, 79, 0, 99);
 const UPLINK: &str = "eth0";
 const VPC_LINK: &str = "vpc0";
 /// What pods have as their gateway.
@@ -86,7 +88,9 @@ impl Node {
             link.up("lo").await?;
             link.address(VPC_LINK, VPC_IP.into(), 24).await?;
             link.up(VPC_LINK).await?;
-            link.route_v4(NODE_IP, UPLINK_IP).await
+            link.route_v4(NODE_IP, UPLINK_IP).await?;
+            // Nobody has that address: what is sent there is lost, and whoever sends it hears of nothing.
+            link.default_route(LOST).await
         })?;
         Ok(Self { network, vpc, objects: tempfile::tempdir().context("make a directory")?, pods: 0 })
     }

@@ -87,6 +87,10 @@ impl File {
         Ok(Some(content.known))
     }
 
+    fn warn(&self, error: &io::Error) {
+        tracing::warn!(path = %self.path.display(), %error, "cannot keep the facts of the cluster on disk");
+    }
+
     /// Writes all of it beside the old file, and only then in its place.
     fn write(&self, known: &Known) -> io::Result<()> {
         if let Some(directory) = self.path.parent()
@@ -106,15 +110,15 @@ impl File {
     }
 }
 
-/// Writes what is known whenever something is new, for ever.
+/// Writes what is known whenever something is new, for ever; and at the end what is new since.
 pub(super) async fn keep(file: Option<&File>, teller: &Teller) {
     let Some(file) = file else { return };
-    let mut written = teller.news();
+    let mut kept = Kept { file, teller, written: teller.news() };
     let mut failed = false;
     loop {
         tokio::time::sleep(pace::jittered(WRITE_EVERY)).await;
         let news = teller.news();
-        if news == written {
+        if news == kept.written {
             continue;
         }
         let known = teller.known(Known::clone);
@@ -124,14 +128,31 @@ pub(super) async fn keep(file: Option<&File>, teller: &Teller) {
             .unwrap_or_else(|error| Err(io::Error::other(error)));
         match result {
             Ok(()) => {
-                written = news;
+                kept.written = news;
                 failed = false;
             }
             Err(error) if !failed => {
-                tracing::warn!(path = %file.path.display(), %error, "cannot keep the facts of the cluster on disk");
+                file.warn(&error);
                 failed = true;
             }
             Err(_) => {}
+        }
+    }
+}
+
+/// What was written last. The follower is ended by dropping it, and so the last news are written here.
+struct Kept<'a> {
+    file: &'a File,
+    teller: &'a Teller,
+    written: u64,
+}
+
+impl Drop for Kept<'_> {
+    fn drop(&mut self) {
+        if self.teller.news() != self.written
+            && let Err(error) = self.teller.known(|known| self.file.write(known))
+        {
+            self.file.warn(&error);
         }
     }
 }

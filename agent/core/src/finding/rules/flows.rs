@@ -83,6 +83,8 @@ pub(in crate::finding) enum Step {
         pair: Try,
         /// So often since this was told last.
         times: u64,
+        /// So often since the last answer.
+        failures: u64,
         /// Since when, nanoseconds.
         over_ns: u64,
         /// What others get from the same peer.
@@ -231,7 +233,8 @@ impl Flows {
             let others = others.unwrap_or(Others::NotKnown);
             let times = if tries.is_told { tries.new } else { tries.failures };
             tries.is_told = true;
-            steps.push(Step::Unanswered { pair: pair.clone(), times, over_ns, others });
+            let failures = tries.failures;
+            steps.push(Step::Unanswered { pair: pair.clone(), times, failures, over_ns, others });
         }
         steps
     }

@@ -30,9 +30,9 @@ pub(in crate::finding) fn judge(
 ) -> Option<Outcome> {
     match step {
         Step::Works(pair) => Some(Outcome::Cleared(code(pair.about), subject(&pair, pod))),
-        Step::Unanswered { pair, times, over_ns, others } => {
+        Step::Unanswered { pair, times, failures, over_ns, others } => {
             let subject = subject(&pair, pod);
-            let tried = Tried { pair, times, seconds: over_ns / 1_000_000_000, others };
+            let tried = Tried { pair, times, failures, seconds: over_ns / 1_000_000_000, others };
             match tried.pair.about {
                 About::Flow => Some(flow(&tried, subject, pod, has_forgotten, view)),
                 About::Dns => Some(dns(&tried, subject, mode)),
@@ -52,6 +52,7 @@ pub(in crate::finding) fn is_unfiltered(row: &FlowRow) -> bool {
 struct Tried {
     pair: Try,
     times: u64,
+    failures: u64,
     seconds: u64,
     others: Others,
 }
@@ -100,7 +101,7 @@ fn flow(tried: &Tried, subject: Subject, pod: &PodFacts, has_forgotten: bool, vi
         "{} gets no answer from {}: {} attempts in {} s, none ever answered{others}{unread}",
         whom(&subject),
         subject.peer,
-        tried.times,
+        tried.failures,
         tried.seconds
     );
     violated(code, subject, cause, text, tried)
@@ -124,7 +125,7 @@ fn dns(tried: &Tried, subject: Subject, mode: Option<Mode>) -> Outcome {
         "{} gets no answer from DNS at {}: {} queries in {} s, while others on this node get answers from it",
         whom(&subject),
         subject.peer,
-        tried.times,
+        tried.failures,
         tried.seconds
     );
     violated(code, subject, "groups", text, tried)
@@ -159,7 +160,7 @@ fn probe(tried: &Tried, subject: Subject, pod: &PodFacts, mode: Option<Mode>, vi
         "the kubelet's probes of {} on {} time out: {} in {} s: {because}",
         whom(&subject),
         subject.peer,
-        tried.times,
+        tried.failures,
         tried.seconds
     );
     Some(violated(Code::SgpProbeBlocked, subject, cause, text, tried))
@@ -179,7 +180,7 @@ fn violated(code: Code, subject: Subject, cause: &'static str, text: String, tri
     };
     let evidence = vec![
         says("port", tried.pair.port.to_string()),
-        says("unanswered", format!("{} in {} s", tried.times, tried.seconds)),
+        says("unanswered", format!("{} in {} s", tried.failures, tried.seconds)),
         says("others on this node", others.to_owned()),
     ];
     Outcome::Violated(code, subject, Violation { evidence, ..violation(Severity::Medium, cause, text) }, tried.times)
