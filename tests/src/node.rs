@@ -92,7 +92,9 @@ impl Node {
             // Nobody has that address: what is sent there is lost, and whoever sends it hears of nothing.
             link.default_route(LOST).await
         })?;
-        Ok(Self { network, vpc, objects: tempfile::tempdir().context("make a directory")?, pods: 0 })
+        let node = Self { network, vpc, objects: tempfile::tempdir().context("make a directory")?, pods: 0 };
+        node.put(&objects::node())?;
+        Ok(node)
     }
 
     /// An agent in the node's network namespace that knows the node's objects.
@@ -134,6 +136,18 @@ impl Node {
     /// Takes the pod's way to everything but its gateway: what reaches it gets no answer.
     pub fn cut_off(&self, pod: &NodePod) -> Result<()> {
         configure(&pod.network, async |link| link.remove_default_route(GATEWAY).await)
+    }
+
+    /// Gives it back.
+    pub fn reconnect(&self, pod: &NodePod) -> Result<()> {
+        configure(&pod.network, async |link| link.default_route(GATEWAY).await)
+    }
+
+    /// Ends a pod: its object, its control group and all that is in it.
+    pub fn end(&self, pod: NodePod) -> Result<()> {
+        self.remove(&pod.object)?;
+        drop(pod);
+        Ok(())
     }
 
     /// Makes the device of a branch interface, whose real kind needs a kernel with 802.1q.

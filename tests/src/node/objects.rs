@@ -96,6 +96,18 @@ pub(super) fn pod(namespace: &str, name: &str, container: &Pod, ip: Ipv4Addr, wi
     object
 }
 
+/// The node itself.
+pub(super) fn node() -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Node",
+        "metadata": {"name": NODE, "uid": "node", "labels": {"node.kubernetes.io/instance-type": "m5.large"}},
+        "status": {
+            "addresses": [{"type": "InternalIP", "address": NODE_IP.to_string()}],
+            "allocatable": {"cpu": "1930m", "memory": "7244720Ki", "pods": "29", "vpc.amazonaws.com/pod-eni": "9"},
+        },
+    })
+}
+
 /// A policy on pods with the label `app`.
 pub fn policy(namespace: &str, name: &str, app: &str, groups: &[&str]) -> Value {
     json!({

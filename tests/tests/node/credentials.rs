@@ -119,8 +119,8 @@ fn what_pods_take_becomes_findings_and_innocent_requests_do_not() -> Result<()> 
     assert_eq!(agent.named_findings("accepted")?, ["node-credentials-taken aws-node".to_owned()].into());
 
     // What happened stays until the pod is gone.
-    for pod in [&plain, &bootstrap] {
-        node.remove(&pod.object)?;
+    for pod in [plain, bootstrap] {
+        node.end(pod)?;
     }
     agent.wait_for_findings("resolved", &["node-credentials-taken plain", "user-data-read bootstrap"])?;
     let secret = services.canary().to_owned();

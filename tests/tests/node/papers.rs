@@ -78,8 +78,8 @@ fn policies_that_are_not_in_force_are_told_and_those_that_are_stay_silent() -> R
     for policy in &policies {
         node.remove(policy)?;
     }
-    for pod in [&unenforced, &late, &ignored, &orphan, &on_the_host] {
-        node.remove(&pod.object)?;
+    for pod in [unenforced, late, ignored, orphan, on_the_host] {
+        node.end(pod)?;
     }
     agent.wait_for_findings("open", &["sgp-orphaned strict", "sgp-orphaned standard", "sgp-orphaned too-many"])?;
     agent.finish()?;
