@@ -199,6 +199,11 @@ impl Cluster {
         self.network_policies.as_deref()
     }
 
+    /// Whether some network policies may be missing among those told: whoever reads them has trouble just now.
+    pub fn network_policies_may_be_missing(&self) -> bool {
+        self.sources.get(&Source::NetworkPolicies).is_some_and(|standing| standing.error.is_some())
+    }
+
     /// Whether the CRD of policies is installed; `None`: nobody has told yet.
     pub fn policies_installed(&self) -> Option<bool> {
         self.policies_told.then_some(self.policies_installed)

@@ -355,6 +355,7 @@ pub(super) fn source(source: Source) -> &'static str {
     match source {
         Source::Pods => "pods",
         Source::Policies => "policies",
+        Source::NetworkPolicies => "network_policies",
         Source::ServiceAccounts => "service_accounts",
         Source::Node => "node",
         Source::CniNode => "cni_node",

@@ -91,6 +91,8 @@ pub enum Source {
     Pods,
     /// `SecurityGroupPolicy` objects.
     Policies,
+    /// `NetworkPolicy` objects.
+    NetworkPolicies,
     /// Service accounts.
     ServiceAccounts,
     /// This node.

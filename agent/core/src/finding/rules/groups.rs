@@ -96,7 +96,13 @@ fn flow(tried: &Tried, subject: Subject, pod: &PodFacts, has_forgotten: bool, vi
             ("unanswered", "; a rule of its groups or of the peer's may be missing, or the peer is dead")
         }
     };
-    let unread = if policies.is_none() { ". Network policies are not known: one would look the same" } else { "" };
+    let unread = match policies {
+        None => ". Network policies are not known: one would look the same",
+        Some(_) if view.cluster.network_policies_may_be_missing() => {
+            ". Network policies cannot be read just now: a new one would look the same"
+        }
+        Some(_) => "",
+    };
     let text = format!(
         "{} gets no answer from {}: {} attempts in {} s, none ever answered{others}{unread}",
         whom(&subject),

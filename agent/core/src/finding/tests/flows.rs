@@ -5,7 +5,7 @@ use std::sync::Arc;
 use agent_ebpf::wire::Outcome;
 
 use super::bench::{Bench, enforced, links, with_probe};
-use crate::facts::{ClusterFact, HostFact, NetworkPolicyFacts, PodFacts, PolicyFacts, ProbeKind, Selector};
+use crate::facts::{ClusterFact, HostFact, NetworkPolicyFacts, PodFacts, PolicyFacts, ProbeKind, Selector, Source};
 use crate::finding::{Code, Severity};
 use crate::input::{Input, TcpFact, UdpFact};
 use crate::testing::{CGROUP, cluster, ends, pod, pod_cgroup, tcp, udp};
@@ -134,7 +134,22 @@ fn a_network_policy_that_selects_the_pod_may_be_what_drops() {
     bench.feed(cluster(ClusterFact::NetworkPoliciesReplaced(vec![Arc::new(policy(other))])));
     tries(&mut bench, 1, 6, DB, Outcome::TimedOut);
     assert_eq!(codes(&bench), [Code::SgpBlockedFlow]);
-    assert!(!bench.row(Code::SgpBlockedFlow).text.contains("not known"));
+    let text = bench.row(Code::SgpBlockedFlow).text;
+    assert!(!text.contains("etwork polic"), "{text}");
+}
+
+#[test]
+fn network_policies_that_cannot_be_read_just_now_are_a_doubt_in_the_text() {
+    let mut bench = strict();
+    bench.feed(cluster(ClusterFact::NetworkPoliciesReplaced(Vec::new())));
+    bench.feed(cluster(ClusterFact::Source {
+        source: Source::NetworkPolicies,
+        fresh_at: None,
+        error: Some("403 networkpolicies is forbidden".to_owned()),
+    }));
+    tries(&mut bench, 1, 6, DB, Outcome::TimedOut);
+    let text = bench.row(Code::SgpBlockedFlow).text;
+    assert!(text.contains("Network policies cannot be read just now"), "{text}");
 }
 
 // === sgp-dns-blocked ===
