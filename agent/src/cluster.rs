@@ -5,6 +5,7 @@
 //!        │ namespaces,       │              disk (read at a start without the API)
 //!        │ accounts, uids    │
 //!        ├─▶ policies ──watch┤    kept only of namespaces that have a pod here
+//!        ├─▶ network policies┤    one list a namespace, when its first pod comes, and again every few minutes
 //!        ├─▶ accounts ──gets─┤    metadata only, when a pod names one, and again every few minutes
 //!        └─▶ events ───lists─┤    of the VPC resource controller, once a new pod with a branch interface
 //! node, CNINode, CSINode ────┘    each a watch of one object
@@ -22,6 +23,7 @@ mod examine;
 mod group_events;
 mod kinds;
 mod known;
+mod network_policies;
 mod nodes;
 mod pace;
 mod pods;
@@ -108,6 +110,7 @@ pub(crate) fn new(options: Options, tell: mpsc::Sender<Vec<Input>>) -> Cluster {
         tokio::join!(
             pods::follow(&access, &teller, &options, wanted),
             policies::follow(&access, &teller, jitter, wants.clone()),
+            network_policies::follow(&access, &teller, jitter, wants.clone()),
             accounts::follow(&access, &teller, &options, wants.clone()),
             group_events::follow(&access, &teller, jitter, wants),
             nodes::follow(&access, &teller, &options),

@@ -25,7 +25,7 @@ mod workload;
 use std::sync::Arc;
 
 use agent_core::facts::{
-    CniNodeFacts, CsiNodeFacts, GroupEvent, NodeFacts, PodFacts, PolicyFacts, ServiceAccountFacts,
+    CniNodeFacts, CsiNodeFacts, GroupEvent, NetworkPolicyFacts, NodeFacts, PodFacts, PolicyFacts, ServiceAccountFacts,
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -53,6 +53,8 @@ pub(crate) enum Converted {
     ServiceAccount(Box<ServiceAccountFacts>),
     /// A `SecurityGroupPolicy`.
     Policy(Box<PolicyFacts>),
+    /// A `NetworkPolicy`.
+    NetworkPolicy(Box<NetworkPolicyFacts>),
     /// A namespace: its name.
     Namespace(Arc<str>),
     /// A node.
@@ -128,6 +130,9 @@ impl Conversion {
             ("" | "events.k8s.io", "Event") => read(object).and_then(event::converted),
             ("vpcresources.k8s.aws", "SecurityGroupPolicy") => {
                 read(object).and_then(policy::facts).map(boxed(Converted::Policy))
+            }
+            ("networking.k8s.io", "NetworkPolicy") => {
+                read(object).and_then(policy::network).map(boxed(Converted::NetworkPolicy))
             }
             ("vpcresources.k8s.aws", "CNINode") => read(object).and_then(|object| {
                 let (name, facts) = node::cni_node(&object)?;

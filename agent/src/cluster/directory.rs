@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent_core::facts::{
-    ClusterFact, CniNodeFacts, CsiNodeFacts, NodeFacts, PodFacts, PolicyFacts, ServiceAccountFacts, Source,
+    ClusterFact, CniNodeFacts, CsiNodeFacts, NetworkPolicyFacts, NodeFacts, PodFacts, PolicyFacts, ServiceAccountFacts,
+    Source,
 };
 use agent_core::input::Input;
 use agent_core::time::WallNs;
@@ -24,14 +25,22 @@ use crate::manifests::{Files, Limits};
 
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Sources that a directory stands for.
-const SOURCES: [Source; 6] =
-    [Source::Pods, Source::Policies, Source::ServiceAccounts, Source::Node, Source::CniNode, Source::CsiNode];
+const SOURCES: [Source; 7] = [
+    Source::Pods,
+    Source::Policies,
+    Source::NetworkPolicies,
+    Source::ServiceAccounts,
+    Source::Node,
+    Source::CniNode,
+    Source::CsiNode,
+];
 
 /// What a directory says.
 #[derive(Default)]
 struct Read {
     pods: Vec<Arc<PodFacts>>,
     policies: Vec<Arc<PolicyFacts>>,
+    network_policies: Vec<Arc<NetworkPolicyFacts>>,
     accounts: Vec<Arc<ServiceAccountFacts>>,
     node: Option<Arc<NodeFacts>>,
     cni_node: Option<CniNodeFacts>,
@@ -72,10 +81,11 @@ pub(crate) async fn follow(
 }
 
 async fn tell_all(teller: &Teller, read: Read, accounts: &mut BTreeSet<Name>) {
-    let Read { pods, policies, accounts: now, node, cni_node, csi_node, malformed } = read;
+    let Read { pods, policies, network_policies, accounts: now, node, cni_node, csi_node, malformed } = read;
     tracing::info!(
         pods = pods.len(),
         policies = policies.len(),
+        network_policies = network_policies.len(),
         service_accounts = now.len(),
         "the manifests are read"
     );
@@ -88,6 +98,7 @@ async fn tell_all(teller: &Teller, read: Read, accounts: &mut BTreeSet<Name>) {
     // Accounts and policies before the pods that they are about.
     facts.extend(now.into_iter().map(ClusterFact::ServiceAccount));
     facts.push(ClusterFact::PoliciesReplaced { policies, installed: true });
+    facts.push(ClusterFact::NetworkPoliciesReplaced(network_policies));
     facts.extend(node.map(ClusterFact::Node));
     facts.push(ClusterFact::CniNode(cni_node));
     facts.push(ClusterFact::CsiNode(csi_node));
@@ -137,6 +148,7 @@ impl Read {
             Converted::Pod(pod) if pod.node.as_ref().is_some_and(|of| **of != *node) => {}
             Converted::Pod(pod) => self.pods.push(Arc::from(pod)),
             Converted::Policy(policy) => self.policies.push(Arc::from(policy)),
+            Converted::NetworkPolicy(policy) => self.network_policies.push(Arc::from(policy)),
             Converted::ServiceAccount(account) => self.accounts.push(Arc::from(account)),
             Converted::Node(facts) if *facts.name == *node => self.node = Some(Arc::from(facts)),
             Converted::CniNode { name, facts } if *name == *node => self.cni_node = Some(facts),
@@ -144,6 +156,7 @@ impl Read {
             Converted::Malformed(malformed) => {
                 let source = match malformed.kind.as_str() {
                     "SecurityGroupPolicy" => Source::Policies,
+                    "NetworkPolicy" => Source::NetworkPolicies,
                     "ServiceAccount" => Source::ServiceAccounts,
                     "Node" => Source::Node,
                     "CNINode" => Source::CniNode,
@@ -200,6 +213,30 @@ mod tests {
         assert_eq!(next(&mut facts).await, ["a"]);
         std::fs::write(&file, pod("a", "n1") + "kind: [\n---\n" + &pod("bb", "n1")).unwrap();
         assert_eq!(next(&mut facts).await, ["a", "bb"]);
+        work.abort();
+    }
+
+    #[test]
+    fn network_policies_are_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let text = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: deny, namespace: shop}\n";
+        std::fs::write(directory.path().join("a.yaml"), format!("{text}spec: {{podSelector: {{}}}}\n")).unwrap();
+        std::fs::write(directory.path().join("b.yaml"), format!("{text}spec: {{podSelector: 7}}\n")).unwrap();
+        let read = read(directory.path(), "n1", &Conversion::default());
+        let names: Vec<_> = read.network_policies.iter().map(|policy| &*policy.name).collect();
+        assert_eq!(names, ["deny"]);
+        assert_eq!(read.malformed.iter().map(|(source, _)| *source).collect::<Vec<_>>(), [Source::NetworkPolicies]);
+    }
+
+    #[tokio::test]
+    async fn a_directory_without_network_policies_says_that_there_are_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let (tell, mut facts) = mpsc::channel(16);
+        let path = directory.path().to_owned();
+        let work = tokio::spawn(follow(path, "n1".into(), Conversion::default(), tell, || WallNs(1)));
+        let batch = tokio::time::timeout(Duration::from_secs(30), facts.recv()).await.unwrap().unwrap();
+        let none = Input::Cluster(Box::new(ClusterFact::NetworkPoliciesReplaced(Vec::new())));
+        assert!(batch.contains(&none), "{batch:?}");
         work.abort();
     }
 }

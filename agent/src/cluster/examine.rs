@@ -47,7 +47,7 @@ struct Permission {
 }
 
 const READ: &[&str] = &["list", "watch"];
-const PERMISSIONS: [Permission; 7] = [
+const PERMISSIONS: [Permission; 8] = [
     Permission { group: "", resource: "pods", verbs: READ, gives: "names of pods" },
     Permission { group: "", resource: "serviceaccounts", verbs: &["get"], gives: "expected AWS identities" },
     Permission { group: "", resource: "nodes", verbs: READ, gives: "the node's capacity" },
@@ -56,6 +56,12 @@ const PERMISSIONS: [Permission; 7] = [
         resource: "securitygrouppolicies",
         verbs: READ,
         gives: "expected security groups",
+    },
+    Permission {
+        group: "networking.k8s.io",
+        resource: "networkpolicies",
+        verbs: &["list"],
+        gives: "telling a network policy's drops from a security group's",
     },
     Permission {
         group: "vpcresources.k8s.aws",

@@ -55,6 +55,8 @@ kinds! {
     Pods: Pods, "" "v1" "Pod" "pods", NamespaceResourceScope, false;
     /// `SecurityGroupPolicy` objects.
     Policies: Policies, "vpcresources.k8s.aws" "v1beta1" "SecurityGroupPolicy" "securitygrouppolicies", NamespaceResourceScope, false;
+    /// `NetworkPolicy` objects.
+    NetworkPolicies: NetworkPolicies, "networking.k8s.io" "v1" "NetworkPolicy" "networkpolicies", NamespaceResourceScope, false;
     /// Service accounts.
     Accounts: ServiceAccounts, "" "v1" "ServiceAccount" "serviceaccounts", NamespaceResourceScope, true;
     /// Nodes.
@@ -136,6 +138,9 @@ fn trim(members: &mut serde_json::Map<String, Value>) {
             "securityContext",
             "imagePullSecrets",
             "hostAliases",
+            // Of network policies.
+            "ingress",
+            "egress",
         ] {
             spec.remove(name);
         }

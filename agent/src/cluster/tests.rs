@@ -1,5 +1,6 @@
 //! Against servers that fail in every way: each ends in the right facts, with a bounded number of requests.
 
 mod asked;
+mod network_policies;
 mod server;
 mod watched;

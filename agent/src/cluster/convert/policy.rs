@@ -1,17 +1,17 @@
-//! `SecurityGroupPolicy` to facts. Selectors are kept as they stand: what an unknown operator means is decided where they
+//! `SecurityGroupPolicy` and `NetworkPolicy` to facts. Selectors are kept as they stand: what an unknown operator means is decided where they
 //! are matched.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use agent_core::facts::{Expression, PolicyFacts, Selector};
+use agent_core::facts::{Expression, NetworkPolicyFacts, PolicyFacts, Selector};
 use serde::Deserialize;
 
 use super::managed;
 use super::pod::namespace;
 use super::shapes::Object;
 
-/// `spec`.
+/// `spec` of a `SecurityGroupPolicy`.
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct Spec {
@@ -24,6 +24,14 @@ pub(super) struct Spec {
 #[serde(default, rename_all = "camelCase")]
 struct Groups {
     group_ids: Vec<String>,
+}
+
+/// `spec` of a `NetworkPolicy`, of which only whom it selects is read. Without a selector it selects all pods, as the API's
+/// reference says.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct NetworkSpec {
+    pod_selector: LabelSelector,
 }
 
 #[derive(Default, Deserialize)]
@@ -57,6 +65,19 @@ pub(super) fn facts(object: Object<Spec>) -> Result<PolicyFacts, String> {
         pod_selector: spec.pod_selector.map(selector),
         service_account_selector: spec.service_account_selector.map(selector),
         groups: spec.security_groups.group_ids.into_iter().map(Arc::from).collect(),
+    })
+}
+
+/// A network policy.
+pub(super) fn network(object: Object<NetworkSpec>) -> Result<NetworkPolicyFacts, String> {
+    let Object { metadata, spec } = object;
+    if metadata.name.is_empty() {
+        return Err("metadata.name: expected a name".to_owned());
+    }
+    Ok(NetworkPolicyFacts {
+        namespace: namespace(&metadata),
+        name: metadata.name.as_str().into(),
+        pod_selector: selector(spec.pod_selector),
     })
 }
 

@@ -184,6 +184,33 @@ fn an_unknown_operator_is_kept() {
 }
 
 #[test]
+fn of_a_network_policy_only_whom_it_selects_is_read() {
+    let network = |spec: Value| {
+        convert(json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+            "metadata": {"name": "deny", "namespace": "shop"}, "spec": spec}))
+    };
+    let selector = |spec: Value| match network(spec) {
+        Converted::NetworkPolicy(policy) => {
+            assert_eq!((&*policy.namespace, &*policy.name), ("shop", "deny"));
+            policy.pod_selector
+        }
+        other => panic!("no network policy: {other:?}"),
+    };
+    let one = selector(json!({"podSelector": {"matchLabels": {"app": "till"}, "matchExpressions":
+        [{"key": "tier", "operator": "In", "values": ["db"]}]}, "policyTypes": ["Ingress"], "ingress": 7}));
+    assert_eq!(one.match_labels, [("app".to_owned(), "till".to_owned())].into());
+    assert_eq!((&*one.match_expressions[0].key, &*one.match_expressions[0].operator), ("tier", "In"));
+    // Everybody: empty, null and absent are the same.
+    for spec in [json!({"podSelector": {}}), json!({"podSelector": null}), json!({})] {
+        assert_eq!(selector(spec), agent_core::facts::Selector::default());
+    }
+    let Converted::Malformed(malformed) = network(json!({"podSelector": {"matchLabels": ["app"]}})) else {
+        panic!("read")
+    };
+    assert_eq!((&*malformed.object, &*malformed.why), ("shop/deny", "spec.podSelector.matchLabels: expected a map"));
+}
+
+#[test]
 fn the_branch_annotation_in_its_shapes() {
     let one = r#"[{"eniId":"eni-1","ifAddress":"02:AA:bb:cc:dd:ee","privateIp":"10.0.0.1","vlanID":4}]"#;
     let Branch::Interfaces(read) = branch(one) else { panic!("{:?}", branch(one)) };

@@ -21,7 +21,7 @@ fn policy(namespace: &str, name: &str, version: &str) -> Value {
 }
 
 /// A world whose pods are these, with a way to speak in their watch; everything else is up to the handler.
-async fn world(
+pub(super) async fn world(
     pods: Vec<Value>,
     mut other: impl FnMut(&Seen, &mut Quiet) -> Answer + Send + 'static,
 ) -> (World, mpsc::UnboundedSender<String>) {
