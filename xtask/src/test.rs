@@ -162,7 +162,7 @@ fn unit() -> Result<Outcome> {
 }
 
 /// The programs of system tests, by the step that runs them.
-const SYSTEM_TESTS: [&str; 3] = ["harness", "host", "kernel"];
+const SYSTEM_TESTS: [&str; 4] = ["harness", "host", "kernel", "node"];
 const CLUSTER_TESTS: [&str; 1] = ["cluster"];
 
 fn system() -> Result<Outcome> {
