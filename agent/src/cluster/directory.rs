@@ -3,7 +3,7 @@
 //! Changes are found by looking at times and sizes every two seconds. inotify would tell sooner, but says nothing on
 //! network file systems, and a mounted `ConfigMap` changes by a link that is not where its files are.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent_core::facts::{
-    ClusterFact, CniNodeFacts, CsiNodeFacts, NetworkPolicyFacts, NodeFacts, PodFacts, PolicyFacts, ServiceAccountFacts,
-    Source,
+    Branch, ClusterFact, CniNodeFacts, CsiNodeFacts, GroupEvent, NetworkPolicyFacts, NodeFacts, PodFacts, PolicyFacts,
+    ServiceAccountFacts, Source,
 };
 use agent_core::input::Input;
 use agent_core::time::WallNs;
@@ -35,6 +35,9 @@ const SOURCES: [Source; 7] = [
     Source::CsiNode,
 ];
 
+/// Events kept of a pod; the controller writes a handful.
+const EVENTS_MAX: usize = 32;
+
 /// What a directory says.
 #[derive(Default)]
 struct Read {
@@ -45,6 +48,8 @@ struct Read {
     node: Option<Arc<NodeFacts>>,
     cni_node: Option<CniNodeFacts>,
     csi_node: Option<CsiNodeFacts>,
+    /// What the VPC resource controller said of pods, by their uid, in the order of the files.
+    events: BTreeMap<Arc<str>, Vec<GroupEvent>>,
     malformed: Vec<(Source, Malformed)>,
 }
 
@@ -81,7 +86,8 @@ pub(crate) async fn follow(
 }
 
 async fn tell_all(teller: &Teller, read: Read, accounts: &mut BTreeSet<Name>) {
-    let Read { pods, policies, network_policies, accounts: now, node, cni_node, csi_node, malformed } = read;
+    let Read { pods, policies, network_policies, accounts: now, node, cni_node, csi_node, mut events, malformed } =
+        read;
     tracing::info!(
         pods = pods.len(),
         policies = policies.len(),
@@ -102,7 +108,12 @@ async fn tell_all(teller: &Teller, read: Read, accounts: &mut BTreeSet<Name>) {
     facts.extend(node.map(ClusterFact::Node));
     facts.push(ClusterFact::CniNode(cni_node));
     facts.push(ClusterFact::CsiNode(csi_node));
+    // Of every pod with a branch interface, whether there is one or (no more) none.
+    let asked = pods.iter().filter(|pod| matches!(pod.branch, Branch::Interfaces(_))).filter_map(|pod| pod.uid.clone());
+    let told: Vec<ClusterFact> =
+        asked.map(|uid| ClusterFact::GroupEvents { events: events.remove(&uid).unwrap_or_default(), uid }).collect();
     facts.push(ClusterFact::PodsReplaced(pods));
+    facts.extend(told);
     teller.tell(facts).await;
     for (source, malformed) in malformed {
         teller.malformed(source, malformed).await;
@@ -165,13 +176,18 @@ impl Read {
                 };
                 self.malformed.push((source, malformed));
             }
-            // What is not running here: templates, namespaces, other nodes, events that are no longer news.
+            Converted::GroupEvent { uid, event } => {
+                let events = self.events.entry(uid).or_default();
+                if events.len() < EVENTS_MAX {
+                    events.push(event);
+                }
+            }
+            // What is not running here: templates, namespaces, other nodes.
             Converted::Template { .. }
             | Converted::Namespace(_)
             | Converted::Node(_)
             | Converted::CniNode { .. }
             | Converted::CsiNode { .. }
-            | Converted::GroupEvent { .. }
             | Converted::Skipped { .. } => {}
         }
     }

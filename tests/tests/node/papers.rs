@@ -143,3 +143,32 @@ fn identities_that_contradict_the_papers_are_told_and_resolve() -> Result<()> {
     assert!(leaks.is_empty(), "the secret key stands in {leaks:?}");
     Ok(())
 }
+
+#[test]
+fn groups_that_the_policies_do_not_ask_for_any_more_are_told() -> Result<()> {
+    let mut node = Node::new()?;
+    node.put(&account("shop", "default", None))?;
+    let pod = node.pod("shop", "cart", Wiring::Strict { vlan: 1 })?;
+    let event = |message: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "Event",
+            "metadata": {"namespace": "shop", "name": "cart.1"},
+            "involvedObject": {"kind": "Pod", "namespace": "shop", "name": "cart", "uid": pod.uid()},
+            "reason": "SecurityGroupRequested", "type": "Normal", "message": message,
+            "source": {"component": "vpc-resource-controller"}, "lastTimestamp": "2026-01-01T00:00:05Z",
+        })
+    };
+    node.put(&event("Pod will get the following Security Groups [sg-00000000000000001]"))?;
+    node.put(&policy("shop", "cart", "cart", &["sg-00000000000000001"]))?;
+    let mut agent = node.agent(json!({}))?;
+    agent.wait_for("the pod's first evaluations", |rows| !rows.capacity.is_empty())?;
+    assert!(agent.named_findings("open")?.is_empty(), "{:?}", agent.findings()?);
+    // The policy changes; running pods never do.
+    node.put(&policy("shop", "cart", "cart", &["sg-00000000000000002"]))?;
+    let found = agent.wait_for_findings("open", &["sgp-stale cart"])?;
+    assert!(found[0].text.contains("sg-00000000000000001") && found[0].text.contains("sg-00000000000000002"));
+    node.put(&policy("shop", "cart", "cart", &["sg-00000000000000001"]))?;
+    agent.wait_for_findings("open", &[])?;
+    agent.finish()?;
+    Ok(())
+}

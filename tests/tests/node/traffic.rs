@@ -108,14 +108,13 @@ fn flows_that_stay_unanswered_are_told_with_their_cause_and_resolve() -> Result<
     packets.close("all")?;
     node.reconnect(&probed)?;
     let mut answering = probed.actor()?;
-    answering.serve_http((probed.ip, 8080).into())?;
+    answering.listen("probed", (probed.ip, 8080).into())?;
     kubelet.connect_from("answered", (NODE_IP, 0).into(), (probed.ip, 8080).into())?;
     kubelet.close("answered")?;
     let services = MetadataServer::start(&node.network, Behaviour::default())?;
     let request = "GET /v1/credentials HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     of_lonely.exchange(SocketAddr::from((POD_IDENTITY_V4, 80)), &[request])?;
     agent.wait_for_findings("open", &[])?;
-    answering.stop_serving()?;
     services.stop()?;
     vpc.stop_serving()?;
     resolver.stop_serving()?;
