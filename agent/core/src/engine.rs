@@ -13,6 +13,7 @@ use crate::books::{Books, Ledger};
 use crate::capacity::model::{self, Capacity};
 use crate::cgroup::ROOT_ID;
 use crate::cluster::{Cluster, HostSide};
+use crate::ec2::Ec2;
 use crate::finding::ledger::{RestoreError, Snapshot};
 use crate::finding::{self, Evaluator, Ledger as Findings, View};
 use crate::flow::{Context, Folder};
@@ -62,6 +63,7 @@ pub struct Engine {
     attribution: Attribution,
     cluster: Cluster,
     host: HostSide,
+    ec2: Ec2,
     processes: ProcessTable,
     folder: Folder,
     findings: Evaluator,
@@ -102,6 +104,7 @@ impl Engine {
             attribution: Attribution::default(),
             cluster: Cluster::default(),
             host: HostSide::default(),
+            ec2: Ec2::default(),
             processes: ProcessTable::default(),
             folder: Folder::new(config.fold_ns),
             findings: Evaluator::new(config.findings),
@@ -188,6 +191,7 @@ impl Engine {
                 let (findings, view) = self.findings();
                 findings.host(&fact, view);
             }
+            Input::Ec2(fact) => self.ec2.learn(*fact),
             Input::Stop => {
                 self.put_out_held(true, outputs);
                 self.put_out_starts(outputs);
@@ -226,6 +230,11 @@ impl Engine {
     /// What is known of the cluster.
     pub fn cluster(&self) -> &Cluster {
         &self.cluster
+    }
+
+    /// What is known from the EC2 API.
+    pub fn ec2(&self) -> &Ec2 {
+        &self.ec2
     }
 
     /// The node's ceilings as they stand.

@@ -10,7 +10,7 @@ use agent_ebpf::wire::{Direction, Kind, Outcome, Owner, Service, Tuple};
 
 use serde::{Deserialize, Serialize};
 
-use crate::facts::{ClusterFact, HostFact};
+use crate::facts::{ClusterFact, Ec2Fact, HostFact};
 use crate::time::{BootNs, WallNs};
 
 /// One thing that the Engine is told.
@@ -105,6 +105,8 @@ pub enum Input {
     Cluster(Box<ClusterFact>),
     /// A look at the node tells something.
     Host(Box<HostFact>),
+    /// The EC2 API tells something.
+    Ec2(Box<Ec2Fact>),
     /// The agent stops: everything held is put out.
     Stop,
 }

@@ -10,6 +10,7 @@ pub mod cgroup;
 pub mod check;
 pub mod cluster;
 pub mod decode;
+pub mod ec2;
 pub mod engine;
 pub mod facts;
 mod fast;
