@@ -80,7 +80,7 @@ pub(super) fn stale(context: &PodContext<'_>, demand: &Demand) -> Verdict {
     if let Some(unsure) = demand.cannot_tell {
         return Verdict::CannotTell(unsure);
     }
-    if matches!(enforcement(pod, context.links), Enforcement::Not(_)) {
+    if pod.windows || matches!(enforcement(pod, context.links), Enforcement::Not(_)) {
         // Not in force at all, which is another finding.
         return Verdict::Holds;
     }

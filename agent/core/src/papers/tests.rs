@@ -80,6 +80,16 @@ fn one_fault_makes_one_finding() {
     assert_eq!(codes_violated(&judge_pod(&context, &Settings::default())), [Code::SgpNotEnforced]);
 }
 
+#[test]
+fn the_groups_of_a_windows_pod_are_not_in_force_and_therefore_not_stale() {
+    let (account, node) = (account(None), node(Some(9)));
+    let policies = [Arc::new(policy("cart", &["sg-2"]))];
+    let pod = PodFacts { windows: true, ..branch_pod() };
+    let events = [requested(&["sg-1"], 202)];
+    let context = PodContext { node: Some(&node), events: Some(&events), ..context(&pod, &account, &policies) };
+    assert_eq!(codes_violated(&judge_pod(&context, &Settings::default())), [Code::SgpNotEnforced]);
+}
+
 fn any_pod() -> impl Strategy<Value = PodFacts> {
     let phase = proptest::option::of(proptest::sample::select(vec![
         Phase::Pending,
