@@ -55,6 +55,14 @@ pub(super) struct Run {
     metrics_listen: Option<String>,
 }
 
+/// Threads of the runtime that read and write files and resolve names. The first starts with the agent and stays: on a node
+/// that has no threads left a new one is refused, and just then what was found must still be written.
+const FILE_THREADS: usize = 8;
+/// Longer than any node runs.
+const FOR_EVER: Duration = Duration::from_hours(10 * 365 * 24);
+/// How long files may take at the end, after each part had its own time.
+const FILES_WAIT: Duration = Duration::from_millis(250);
+
 #[derive(Clone, Copy, ValueEnum)]
 enum Show {
     /// Flows as a table for people, every fold.
@@ -75,14 +83,20 @@ impl Run {
         };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
+            .thread_keep_alive(FOR_EVER)
+            .max_blocking_threads(FILE_THREADS)
             .build()
             .context("could not start the runtime")?;
-        runtime.block_on(async {
+        let result = runtime.block_on(async {
+            tokio::task::spawn_blocking(|| ()).await.context("could not start a thread for files")?;
             let stop = stop(self.duration.map(Duration::from_secs)).context("could not listen for signals")?;
             Box::pin(tasks::run(config, Options { output, stop })).await?;
             tracing::info!("stopped");
             Ok(Exit::Fine)
-        })
+        });
+        // A disk that stands still must not hold the end up.
+        runtime.shutdown_timeout(FILES_WAIT);
+        result
     }
 
     /// Flags that stand for keys of the configuration.

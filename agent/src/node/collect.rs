@@ -88,6 +88,9 @@ pub(crate) enum Error {
         /// What is wrong.
         why: String,
     },
+    /// The look itself fell over.
+    #[error("the look fell over, which is a fault of the agent; its message stands in the log")]
+    FellOver,
     /// The kernel refused a request.
     #[error("could not {what}")]
     Kernel {

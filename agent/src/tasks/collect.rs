@@ -2,6 +2,7 @@
 //! a disk or a local server; and a look that does not come back is left behind with its thread, so that the others go on.
 
 use std::hash::{BuildHasher, RandomState};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use agent_core::capacity::Collector;
@@ -18,14 +19,14 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 const DONE_MAX: usize = 64;
 /// Sources are not looked at in step with those of other nodes: each wait is longer or shorter by up to a tenth.
 const JITTER_PERCENT: u32 = 10;
+/// When a thread could not be started it is tried again after so long, or when the look is due next.
+const THREAD_RETRY: Duration = Duration::from_secs(10);
 /// Name of the thread.
 const THREAD: &str = "sekisho-node";
 
 /// Looks at the sources until nobody listens any more.
 pub(super) async fn run(sources: Vec<Source>, pace: Pace, tell: mpsc::Sender<Vec<Input>>) {
-    if let Err(error) = Schedule::new(sources, pace, tell).run().await {
-        tracing::error!(%error, "the node is not looked at any more: capacity is unknown from now on");
-    }
+    Schedule::new(sources, pace, tell).run().await;
 }
 
 /// How fast things go.
@@ -75,7 +76,11 @@ struct Schedule {
     running: Option<(usize, Instant)>,
     jitter: RandomState,
     looks: u64,
+    start_thread: StartThread,
 }
+
+/// How a thread is started: [`thread`].
+type StartThread = fn(mpsc::Sender<Done>) -> std::io::Result<std::sync::mpsc::Sender<Job>>;
 
 // === impl Schedule ===
 
@@ -94,11 +99,12 @@ impl Schedule {
         // Nobody takes jobs yet: the first look starts the thread.
         let (jobs, _) = std::sync::mpsc::channel();
         let (slots, patience) = (slots.collect(), pace.patience);
-        Self { slots, patience, tell, jobs, back, done, running: None, jitter: RandomState::new(), looks: 0 }
+        let (jitter, start_thread) = (RandomState::new(), thread as StartThread);
+        Self { slots, patience, tell, jobs, back, done, running: None, jitter, looks: 0, start_thread }
     }
 
-    /// Until nobody listens any more, or no thread can be started.
-    async fn run(mut self) -> std::io::Result<()> {
+    /// Until nobody listens any more.
+    async fn run(mut self) {
         while !self.tell.is_closed() {
             let wake = match self.running {
                 Some((_, since)) => Some(since + self.patience),
@@ -108,28 +114,36 @@ impl Schedule {
                 Some(done) = self.done.recv() => self.take(done).await,
                 () = until(wake) => match self.running.take() {
                     Some((slot, _)) => self.leave_behind(slot).await,
-                    None => self.start_due()?,
+                    None => self.start_due().await,
                 },
                 () = self.tell.closed() => {}
             }
         }
-        Ok(())
     }
 
-    /// Starts the look that is due for longest.
-    fn start_due(&mut self) -> std::io::Result<()> {
+    /// Starts the look that is due for longest. On a node without a thread left it is due again later.
+    async fn start_due(&mut self) {
         let now = Instant::now();
         let due = self.slots.iter_mut().enumerate().filter(|(_, slot)| slot.look.is_some() && slot.due <= now);
-        let Some((at, slot)) = due.min_by_key(|(_, slot)| slot.due) else { return Ok(()) };
-        let Some(look) = slot.look.take() else { return Ok(()) };
+        let Some((at, slot)) = due.min_by_key(|(_, slot)| slot.due) else { return };
+        let Some(look) = slot.look.take() else { return };
         self.running = Some((at, now));
-        if let Err(refused) = self.jobs.send(Job { slot: at, look }) {
-            // The first look, or the thread was left behind.
-            self.jobs = thread(self.back.clone())?;
-            // A thread that just started takes jobs.
-            let _ = self.jobs.send(refused.0);
+        let Err(std::sync::mpsc::SendError(job)) = self.jobs.send(Job { slot: at, look }) else { return };
+        // The first look, or the thread was left behind.
+        match (self.start_thread)(self.back.clone()) {
+            Ok(jobs) => {
+                // A thread that just started takes jobs.
+                let _ = jobs.send(job);
+                self.jobs = jobs;
+            }
+            Err(error) => {
+                self.running = None;
+                slot.look = Some(job.look);
+                slot.due = now + slot.every.min(THREAD_RETRY);
+                let standing = slot.failed(format!("no thread could be started: {error}"), Duration::ZERO);
+                self.say(vec![Input::Host(Box::new(standing))]).await;
+            }
         }
-        Ok(())
     }
 
     async fn take(&mut self, done: Done) {
@@ -218,7 +232,9 @@ fn thread(back: mpsc::Sender<Done>) -> std::io::Result<std::sync::mpsc::Sender<J
         for Job { slot, mut look } in taken {
             let start = std::time::Instant::now();
             let mut facts = Vec::new();
-            let result = look.look(&mut facts);
+            // A look that fell over is one that failed, and not the end of all looks.
+            let result = catch_unwind(AssertUnwindSafe(|| look.look(&mut facts)));
+            let result = result.unwrap_or(Err(Error::FellOver));
             let done = Done { slot, look, facts, result, duration: start.elapsed() };
             if back.blocking_send(done).is_err() {
                 break;

@@ -36,6 +36,8 @@ const TICK: Duration = Duration::from_secs(1);
 const LOOK_AROUND_TICKS: u32 = 30;
 /// Executables looked up between two ticks. A look-up takes about 3 us: 3 ms a second at most.
 pub(super) const EXE_READS_PER_TICK: u32 = 1_000;
+/// How long the disk may take for the findings while the agent stops.
+const SAVE_WAIT: Duration = Duration::from_secs(1);
 /// After so many outputs readers get a turn, so that a large fold does not overrun those who keep up.
 const OUTPUTS_PER_TURN: usize = 256;
 
@@ -251,13 +253,18 @@ impl Pump {
 
     /// The last write: after one that may be under way, for the file has one new one beside it.
     async fn save(&mut self) {
-        if let Some(saving) = self.saving.take() {
-            // It has told by itself what went wrong.
-            let _ = saving.await;
-        }
-        self.begin_save();
-        if let Some(saving) = self.saving.take() {
-            let _ = saving.await;
+        let both = async {
+            if let Some(saving) = self.saving.take() {
+                // It has told by itself what went wrong.
+                let _ = saving.await;
+            }
+            self.begin_save();
+            if let Some(saving) = self.saving.take() {
+                let _ = saving.await;
+            }
+        };
+        if tokio::time::timeout(SAVE_WAIT, both).await.is_err() {
+            tracing::warn!("the disk takes nothing; findings stay on it as they were written last");
         }
     }
 

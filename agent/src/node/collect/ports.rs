@@ -196,13 +196,14 @@ fn read_range(proc: &Path) -> Result<RangeInclusive<u16>, Error> {
 fn range_inside(process: &Path, proc: &Path) -> Option<RangeInclusive<u16>> {
     let namespace = fs::File::open(process.join("ns/net")).ok()?;
     std::thread::scope(|scope| {
-        let inside = scope.spawn(|| {
+        // On a node without threads left the range is not known.
+        let inside = std::thread::Builder::new().spawn_scoped(scope, || {
             // Namespaces belong to threads, and this one ends here.
             let network = rustix::thread::LinkNameSpaceType::Network;
             rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(network)).ok()?;
             read_range(proc).ok()
         });
-        inside.join().ok().flatten()
+        inside.ok()?.join().ok().flatten()
     })
 }
 

@@ -26,6 +26,7 @@ impl Look for Fake {
         }
         facts.push(HostFact::Links(Vec::new()));
         match self.outcomes.get(look as usize) {
+            Some(Err("fall over")) => panic!("as told"),
             Some(Err("absent")) => Err(Error::Absent("there is none".to_owned())),
             Some(Err(why)) => Err(Error::Malformed { what: "x".to_owned(), why: (*why).to_owned() }),
             Some(Ok(())) | None => Ok(()),
@@ -115,4 +116,40 @@ fn waits_differ_by_up_to_a_tenth() {
     let every = Duration::from_secs(100);
     let waits: std::collections::BTreeSet<u64> = (0..1_000).map(|random| jittered(every, random).as_secs()).collect();
     assert_eq!(waits, (90..=110).collect());
+}
+
+#[tokio::test]
+async fn a_look_that_falls_over_failed_and_is_made_again() {
+    let (bad, looks) = source(Collector::Conntrack, &[Err("fall over"), Ok(())]);
+    let (tell, mut facts) = mpsc::channel(1);
+    let schedule = tokio::spawn(run(vec![bad], PATIENT, tell));
+    let why = Error::FellOver.to_string();
+    assert_eq!(told(&mut facts).await, [(Collector::Conntrack, Some(why), false)]);
+    assert_eq!(told(&mut facts).await, [(Collector::Conntrack, None, false)]);
+    assert!(looks.load(Ordering::Relaxed) >= 2);
+    drop(facts);
+    schedule.await.expect("it ends");
+}
+
+#[tokio::test]
+async fn a_node_without_threads_left_is_looked_at_again_later() {
+    static REFUSALS: AtomicU32 = AtomicU32::new(0);
+    fn refused_twice(back: mpsc::Sender<Done>) -> std::io::Result<std::sync::mpsc::Sender<Job>> {
+        match REFUSALS.fetch_add(1, Ordering::Relaxed) {
+            0 | 1 => Err(std::io::ErrorKind::WouldBlock.into()),
+            _ => thread(back),
+        }
+    }
+    let (good, _) = source(Collector::Links, &[]);
+    let (tell, mut facts) = mpsc::channel(1);
+    let mut schedule = Schedule::new(vec![good], PATIENT, tell);
+    schedule.start_thread = refused_twice;
+    let schedule = tokio::spawn(schedule.run());
+    for _ in 0..2 {
+        let [(_, Some(why), false)] = &told(&mut facts).await[..] else { panic!("it failed") };
+        assert!(why.starts_with("no thread could be started: "), "{why}");
+    }
+    assert_eq!(told(&mut facts).await, [(Collector::Links, None, false)]);
+    drop(facts);
+    schedule.await.expect("it ends");
 }
