@@ -65,11 +65,9 @@ pub struct VolumeLimit {
 }
 
 impl VolumeLimit {
-    /// What the EBS CSI driver takes for Nitro types that it has no figure for: 28 places, one of them the first
-    /// interface's.
-    const NITRO_DEFAULT: Self = Self { attachments: 27, shared: true };
-    /// The same for Xen types, whose network interfaces take no place.
-    const XEN_DEFAULT: Self = Self { attachments: 39, shared: false };
+    /// What holds for types that nobody gives a figure for, whatever runs below them: 28 places, one of them the first
+    /// interface's. The smaller of the EBS CSI driver's defaults: too few volumes is the safe error.
+    const DEFAULT: Self = Self { attachments: 27, shared: true };
     /// Places of the root volume, as the EBS CSI driver reserves them.
     const ROOT: u32 = 1;
 
@@ -153,10 +151,9 @@ impl Row {
             1 => Hypervisor::Xen,
             _ => Hypervisor::Metal,
         };
-        let volumes = match (attachments, hypervisor) {
-            (0, Hypervisor::Xen) => VolumeLimit::XEN_DEFAULT,
-            (0, _) => VolumeLimit::NITRO_DEFAULT,
-            (attachments, _) => VolumeLimit { attachments, shared: shared == 1 },
+        let volumes = match attachments {
+            0 => VolumeLimit::DEFAULT,
+            _ => VolumeLimit { attachments, shared: shared == 1 },
         };
         InstanceType {
             name: self.name(),

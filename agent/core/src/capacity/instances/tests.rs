@@ -56,11 +56,11 @@ fn every_type_has_the_figures_that_nobody_may_lack() {
 fn what_the_sources_leave_out_is_not_zero() {
     let bare = instance_type("f1.2xlarge").expect("in the table");
     assert_eq!((bare.vcpus, bare.memory_mib, bare.network_mbps, bare.ebs_iops), (None, None, None, None));
-    assert_eq!(bare.volumes, VolumeLimit::XEN_DEFAULT);
+    assert_eq!(bare.volumes, VolumeLimit::DEFAULT);
     let known = instance_type("m5.large").expect("in the table");
     assert_eq!((known.vcpus, known.memory_mib, known.network_mbps), (Some(2), Some(8_192), Some(750)));
     assert_eq!(known.conntrack_tcp_s, Some(432_000));
-    assert_eq!(known.volumes, VolumeLimit::NITRO_DEFAULT);
+    assert_eq!(known.volumes, VolumeLimit::DEFAULT);
 }
 
 #[test]
