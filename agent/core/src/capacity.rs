@@ -9,6 +9,6 @@ pub mod pool;
 mod resource;
 mod sample;
 
-pub use self::ipam::{IpamAllocation, IpamFacts, IpamInterface, IpamSettings};
+pub use self::ipam::{CniEnvironment, IpamAllocation, IpamFacts, IpamInterface, IpamSettings};
 pub use self::resource::{Resource, Unit};
 pub use self::sample::{Collector, Counter, CounterName, Limit, Sample, Scope};

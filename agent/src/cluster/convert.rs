@@ -7,6 +7,7 @@
 
 mod account;
 mod annotation;
+mod cni;
 mod container;
 mod event;
 mod managed;

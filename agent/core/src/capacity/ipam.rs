@@ -61,6 +61,15 @@ pub struct IpamInterface {
     pub assigned: u32,
 }
 
+/// What the environment of the CNI's own container (`aws-node`) sets, as its pod shows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CniEnvironment {
+    /// The settings that stand there as literal values; what is not set is `None`, or off.
+    pub settings: IpamSettings,
+    /// Some setting may come from elsewhere (`valueFrom`, `envFrom`), so what seems not to be set may be.
+    pub partial: bool,
+}
+
 /// ipamd's settings in force (`/v1/ipamd-env-settings`, or the aws-node container's environment).
 #[expect(clippy::struct_excessive_bools, reason = "settings as the CNI names them")]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,4 +96,39 @@ pub struct IpamSettings {
     pub external_snat: Option<bool>,
     /// `POD_SECURITY_GROUP_ENFORCING_MODE`, the present setting, which says nothing about pods that run already.
     pub enforcing_mode: Option<Arc<str>>,
+}
+
+// === impl IpamSettings ===
+
+impl IpamSettings {
+    /// With what these leave open taken from the environment that ipamd was started with. Introspection tells few settings,
+    /// and which way ipamd works shows only in what it holds: that is on which either of the two says so.
+    #[must_use]
+    pub fn or_environment(mut self, environment: &Self) -> Self {
+        let Self {
+            warm_eni_target,
+            warm_ip_target,
+            minimum_ip_target,
+            warm_prefix_target,
+            max_eni,
+            prefix_delegation,
+            pod_eni,
+            custom_networking,
+            ipv6,
+            external_snat,
+            enforcing_mode,
+        } = environment;
+        self.warm_eni_target = self.warm_eni_target.or(*warm_eni_target);
+        self.warm_ip_target = self.warm_ip_target.or(*warm_ip_target);
+        self.minimum_ip_target = self.minimum_ip_target.or(*minimum_ip_target);
+        self.warm_prefix_target = self.warm_prefix_target.or(*warm_prefix_target);
+        self.max_eni = self.max_eni.or(*max_eni);
+        self.prefix_delegation |= prefix_delegation;
+        self.pod_eni |= pod_eni;
+        self.custom_networking |= custom_networking;
+        self.ipv6 |= ipv6;
+        self.external_snat = self.external_snat.or(*external_snat);
+        self.enforcing_mode = self.enforcing_mode.or_else(|| enforcing_mode.clone());
+        self
+    }
 }

@@ -3,8 +3,10 @@
 
 use serde::Serialize;
 
-use super::instances::InstanceType;
-use super::pool::{ATTACH_S, Calls, Held, LOOP_S, Pool, Recommendation, Settings, prefix_delegation, recommend};
+use super::instances::{Hypervisor, InstanceType};
+use super::pool::{
+    ATTACH_S, Calls, Held, Holding, LOOP_S, Pool, Recommendation, Settings, has_trunk, prefix_delegation, recommend,
+};
 
 /// Pods on the node's own network that AWS's formula for max-pods allows for: aws-node and kube-proxy.
 pub const HOST_NETWORK_PODS: u32 = 2;
@@ -12,6 +14,8 @@ pub const HOST_NETWORK_PODS: u32 = 2;
 const PREFIX_MAX_PODS: (u32, u32) = (110, 250);
 /// vCPUs from which on the greater one is recommended.
 const MANY_VCPUS: u32 = 30;
+
+const NO_TRUNK: &str = "this type has no trunk: pods with security groups of their own do not run on it";
 
 /// What is asked.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +46,8 @@ pub struct Fleet {
 pub struct Plan {
     /// The type.
     pub instance_type: &'static str,
+    /// `ipv4` or `ipv6`: what pods have addresses of.
+    pub ip_family: &'static str,
     /// Pods asked for.
     pub pods: u32,
     /// All of them fit, as far as addresses and max-pods decide; memory and processors are not asked.
@@ -89,9 +95,9 @@ pub struct PlanHolding {
     pub interfaces: u32,
     /// Addresses of the subnet, each interface's own included.
     pub addresses_held: u32,
-    /// Addresses for pods.
+    /// Addresses of the subnet for pods; 0 with IPv6, where pods have theirs from the prefix.
     pub pod_addresses_held: u32,
-    /// Prefixes; 0 without prefix delegation.
+    /// Prefixes: of 16 addresses (/28), 0 without prefix delegation; with IPv6 one /80.
     pub prefixes_held: u32,
 }
 
@@ -162,17 +168,23 @@ pub fn plan(of: &InstanceType, ask: &Ask) -> Plan {
     let max_pods = ask.max_pods.unwrap_or_else(|| recommended_max_pods(of, settings));
     let pool = Pool::new(of, settings, max_pods);
     let by_kubelet = max_pods.saturating_sub(ask.host_network_pods);
-    let pods_fit = by_kubelet.min(pool.reachable());
+    let addresses = match settings.ipv6 {
+        false => pool.reachable(),
+        true if has_ipv6(of) => u32::MAX,
+        true => 0,
+    };
+    let pods_fit = by_kubelet.min(addresses);
     let pods = ask.pods.min(pods_fit);
-    let held = pool.from_empty(pods);
-    let recommendation = recommend(of, settings, max_pods, pods);
+    let held = if settings.ipv6 { held_of_ipv6(of, settings) } else { pool.from_empty(pods) };
+    let recommendation = if settings.ipv6 { None } else { recommend(of, settings, max_pods, pods) };
     let most = held.high.interfaces;
     Plan {
         instance_type: of.name,
+        ip_family: if settings.ipv6 { "ipv6" } else { "ipv4" },
         pods: ask.pods,
         fits: ask.pods <= pods_fit,
         pods_fit,
-        stopped_by: if by_kubelet <= pool.reachable() { "pods" } else { "pod_ips" },
+        stopped_by: if by_kubelet <= addresses { "pods" } else { "pod_ips" },
         max_pods,
         holding: PlanHolding::of_least(&held),
         at_most: held.exact().is_none().then(|| PlanHolding::of_most(&held)),
@@ -188,14 +200,40 @@ pub fn plan(of: &InstanceType, ask: &Ask) -> Plan {
     }
 }
 
+/// The CNI runs with IPv6 where there are prefixes: on Nitro, which carries bare metal types as well.
+fn has_ipv6(of: &InstanceType) -> bool {
+    of.hypervisor != Hypervisor::Xen
+}
+
+/// With IPv6 a node holds one prefix of a /80 on its first interface, whatever the pods are; each interface has an address
+/// of the IPv4 subnet all the same. `docs/prefix-and-ip-target.md` of the CNI.
+fn held_of_ipv6(of: &InstanceType, settings: &Settings) -> Held {
+    let interfaces = 1 + u32::from(has_trunk(of, settings));
+    let held = Holding { interfaces, addresses: 0, prefixes: u32::from(has_ipv6(of)) };
+    Held { low: held, high: held }
+}
+
 fn notes(of: &InstanceType, ask: &Ask) -> Vec<&'static str> {
     let settings = &ask.settings;
     let mut notes = Vec::new();
+    if settings.ipv6 {
+        notes.push(match has_ipv6(of) {
+            true => {
+                "IPv6: a node holds one prefix (/80) of 2^48 addresses and the warm targets do not count: max-pods binds, \
+                 not addresses; of the IPv4 subnet each interface takes one"
+            }
+            false => "this type has no IPv6 prefixes: the CNI does not run with IPv6 on it",
+        });
+        if settings.pod_eni && of.branch_interfaces == 0 {
+            notes.push(NO_TRUNK);
+        }
+        return notes;
+    }
     if settings.prefix_delegation && !prefix_delegation(of, settings) {
         notes.push("this type has no prefix delegation: the CNI falls back to single addresses");
     }
     if settings.pod_eni && of.branch_interfaces == 0 {
-        notes.push("this type has no trunk: pods with security groups of their own do not run on it");
+        notes.push(NO_TRUNK);
     }
     if settings.minimum_ip_target > 0 && settings.warm_ip_target == 0 {
         notes.push("MINIMUM_IP_TARGET without WARM_IP_TARGET ends at its value: pods beyond it get no address");
@@ -220,7 +258,7 @@ impl PlanHolding {
         Self::new(held.high)
     }
 
-    fn new(holding: super::pool::Holding) -> Self {
+    fn new(holding: Holding) -> Self {
         Self {
             interfaces: holding.interfaces,
             addresses_held: holding.total(),

@@ -90,9 +90,8 @@ impl Pool {
     /// The pool of a node of this type. `max_pods` is the kubelet's.
     pub fn new(of: &InstanceType, settings: &Settings, max_pods: u32) -> Self {
         let prefixes = prefix_delegation(of, settings);
-        let most = settings.max_eni.filter(|&most| most >= 1).map_or(of.interfaces, |most| most.min(of.interfaces));
-        // The controller attaches the trunk as soon as there is a place, and ipamd leaves it one.
-        let trunk = settings.pod_eni && of.branch_interfaces > 0 && most >= 2;
+        let most = most_interfaces(of, settings);
+        let trunk = has_trunk(of, settings);
         let carriers = most.saturating_sub(u32::from(trunk)).saturating_sub(u32::from(settings.custom_networking));
         let (warm, minimum) = (settings.warm_ip_target, settings.minimum_ip_target);
         let targets = if warm > 0 || minimum > 0 {
@@ -276,9 +275,21 @@ impl Pool {
     }
 }
 
-/// Whether prefixes are used: Xen types have none, and the CNI then falls back to single addresses.
+/// Whether prefixes are used, as they always are with IPv6: Xen types have none, and the CNI then falls back to single
+/// addresses.
 pub fn prefix_delegation(of: &InstanceType, settings: &Settings) -> bool {
-    settings.prefix_delegation && of.hypervisor != Hypervisor::Xen
+    (settings.prefix_delegation || settings.ipv6) && of.hypervisor != Hypervisor::Xen
+}
+
+/// Whether one of the type's interfaces is the trunk: the controller attaches it as soon as there is a place, and ipamd
+/// leaves it one.
+pub(super) fn has_trunk(of: &InstanceType, settings: &Settings) -> bool {
+    settings.pod_eni && of.branch_interfaces > 0 && most_interfaces(of, settings) >= 2
+}
+
+/// Interfaces that ipamd and the controller may attach.
+fn most_interfaces(of: &InstanceType, settings: &Settings) -> u32 {
+    settings.max_eni.filter(|&most| most >= 1).map_or(of.interfaces, |most| most.min(of.interfaces))
 }
 
 // === impl Holding ===

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::IdentityEnv;
+use crate::capacity::CniEnvironment;
 use crate::time::WallNs;
 
 /// What is kept of a pod.
@@ -74,6 +75,9 @@ pub struct PodFacts {
     /// Runs inside a virtual machine or another sandbox of its own (`runtimeClassName` is set): its traffic is not its
     /// sockets' traffic.
     pub runtime_class: Option<String>,
+    /// What the VPC CNI on this node is set to; `None`: this is not its pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cni: Option<Box<CniEnvironment>>,
 }
 
 /// Owner of a pod as people name it: the Deployment behind a `ReplicaSet`, the `CronJob` behind a Job.

@@ -89,12 +89,15 @@ pub struct CapacityRow {
 /// What the CNI's pool of addresses holds on this node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PoolRow {
-    /// Addresses for pods that the node holds.
-    pub addresses_held: u32,
+    /// IPv6: the node holds a prefix (/80) that does not run out, and none of the targets counts.
+    #[serde(default)]
+    pub ipv6: bool,
+    /// Addresses for pods that the node holds; `None` with IPv6.
+    pub addresses_held: Option<u32>,
     /// Those that pods have.
     pub assigned: u32,
-    /// Those that nobody has: held for pods that may come.
-    pub free: u32,
+    /// Those that nobody has: held for pods that may come; `None` with IPv6.
+    pub free: Option<u32>,
     /// The setting that holds them; `None`: the settings are not known.
     pub why: Option<String>,
     /// Least that ipamd's loop comes to rest at with so many pods; `None`: settings or instance type are not known.

@@ -149,7 +149,7 @@ fn is_set(variable: &Variable) -> bool {
 }
 
 /// Whether the object states the value: not when it comes from elsewhere, nor when another variable is put into it.
-fn known(variable: &Variable) -> bool {
+pub(super) fn known(variable: &Variable) -> bool {
     variable.value_from.is_none() && !variable.value.contains("$(")
 }
 

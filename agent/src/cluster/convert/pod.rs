@@ -6,7 +6,7 @@ use std::sync::Arc;
 use agent_core::facts::{Phase, PodFacts, WorkloadRef};
 
 use super::shapes::{Meta, Pod, PodSpec, PodStatus};
-use super::{Conversion, annotation, container, managed, requests, workload};
+use super::{Conversion, annotation, cni, container, managed, requests, workload};
 
 /// The label that the Pod Identity webhook's owner sets on what it mutated.
 const POD_IDENTITY_LABEL: &str = "eks.amazonaws.com/pod-identity";
@@ -38,7 +38,9 @@ pub(super) fn facts(name: &str, workload: WorkloadRef, pod: Pod, conversion: &Co
     let volumes = container::Volumes::of(&spec);
     let label = |name: &str| metadata.labels.get(name);
     let annotations = annotation::Annotations { texts: &metadata.annotations, prefix: &conversion.irsa_prefix };
+    let cni = cni::environment(&metadata.namespace, &workload, &spec);
     Ok(PodFacts {
+        cni,
         namespace: namespace(&metadata),
         name: name.into(),
         config_hash: metadata.annotations.get(CONFIG_HASH).map(|hash| Arc::from(hash.as_str())),

@@ -108,7 +108,8 @@ pub(super) struct Container {
     pub(super) startup_probe: Option<Probe>,
 }
 
-/// One of `env`. Its value goes no further than [`super::container`], which keeps what the SDKs look at.
+/// One of `env`. Its value goes no further than [`super::container`], which keeps what the SDKs look at, and
+/// [`super::cni`], which keeps the settings of the VPC CNI.
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct Variable {

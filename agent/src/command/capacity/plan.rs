@@ -74,6 +74,10 @@ pub(super) struct Plan {
     #[arg(long)]
     custom_networking: bool,
 
+    /// `ENABLE_IPv6`: pods have IPv6 addresses; the warm targets do not count.
+    #[arg(long, conflicts_with = "custom_networking")]
+    ipv6: bool,
+
     /// Nodes that shall fit in one subnet.
     #[arg(long, value_name = "N", requires = "subnet_free_ips", value_parser = value_parser!(u32).range(1..=1_000_000))]
     nodes: Option<u32>,
@@ -170,6 +174,7 @@ impl Plan {
                 prefix_delegation: self.prefix_delegation,
                 pod_eni: self.pod_eni,
                 custom_networking: self.custom_networking,
+                ipv6: self.ipv6,
             },
             max_pods: self.max_pods,
             fleet: fleet.map(|(nodes, subnet_free_ips)| Fleet { nodes, subnet_free_ips }),
@@ -234,7 +239,8 @@ fn one(text: &mut String, of: &InstanceType, plan: &Answer, ask: &Ask) {
         there.map(|there| there.pod_addresses_held),
     );
     if most.prefixes_held > 0 {
-        line("  in prefixes of 16", least.prefixes_held, most.prefixes_held, there.map(|there| there.prefixes_held));
+        let name = if ask.settings.ipv6 { "IPv6 prefixes (/80)" } else { "  in prefixes of 16" };
+        line(name, least.prefixes_held, most.prefixes_held, there.map(|there| there.prefixes_held));
     }
     if ask.settings.pod_eni {
         line(

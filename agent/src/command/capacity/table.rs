@@ -42,7 +42,12 @@ pub(super) fn table(node: &str, row: &CapacityRow) -> String {
 /// What the CNI holds ready, and how it would hold less.
 fn pool_lines(text: &mut String, pool: &PoolRow) {
     let PoolRow { addresses_held, assigned, free, why, recommended, .. } = pool;
-    let _ = writeln!(text, "\naddresses for pods: {addresses_held} held, {assigned} in use, {free} free");
+    let _ = match (addresses_held, free) {
+        (Some(held), Some(free)) => {
+            writeln!(text, "\naddresses for pods: {held} held, {assigned} in use, {free} free")
+        }
+        _ => writeln!(text, "\naddresses for pods: {assigned} in use of an IPv6 prefix that does not run out"),
+    };
     if let Some(why) = why {
         let _ = writeln!(text, "  {why}");
     }
@@ -198,9 +203,10 @@ mod tests {
             pods_fit: Some(8),
             binding_resource: Some(Resource::PodIps),
             pool: Some(PoolRow {
-                addresses_held: 58,
+                ipv6: false,
+                addresses_held: Some(58),
                 assigned: 3,
-                free: 55,
+                free: Some(55),
                 why: Some("WARM_ENI_TARGET=1: that many interfaces of addresses stay free".to_owned()),
                 expected_least: Some(58),
                 expected_most: Some(116),

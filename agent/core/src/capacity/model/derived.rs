@@ -8,7 +8,7 @@ use super::{node, shared};
 use crate::capacity::instances::InstanceType;
 use crate::capacity::plan::recommended_max_pods;
 use crate::capacity::pool::{Pool, Settings};
-use crate::capacity::{IpamFacts, Limit, Resource};
+use crate::capacity::{IpamFacts, IpamSettings, Limit, Resource};
 use crate::facts::Source;
 use crate::time::BootNs;
 
@@ -42,6 +42,24 @@ pub(super) fn max_pods(readings: &Readings, known: &Known, of: &InstanceType, se
 pub(super) fn assigned(ipam: &IpamFacts) -> Option<u64> {
     let listed = Some(ipam.allocations.len() as u64).filter(|&count| count > 0);
     ipam.assigned.map(u64::from).or(listed)
+}
+
+/// The CNI's settings in force and who tells them: introspection, and for what it leaves out the environment of the CNI's
+/// pod; that alone where introspection is off, as long as it is whole. `None`: nobody tells.
+pub(super) fn settings(ipam: &IpamFacts, known: &Known) -> Option<(IpamSettings, &'static str)> {
+    let environment = known.cni_environment();
+    match (&ipam.settings, environment) {
+        (Some(told), None) => Some((told.clone(), "ipamd")),
+        (Some(told), Some(environment)) => {
+            let whole = told.clone().or_environment(&environment.settings);
+            let source = if whole == *told { "ipamd" } else { "ipamd and aws-node's environment" };
+            Some((whole, source))
+        }
+        (None, Some(environment)) if !environment.partial => {
+            Some((environment.settings.clone(), "ipamd; aws-node's environment"))
+        }
+        (None, _) => None,
+    }
 }
 
 /// All of them.
@@ -156,19 +174,23 @@ impl Moment<'_> {
     fn addresses(&mut self, instance: Option<&InstanceType>) {
         let Some((ipam, age_s)) = self.readings.ipam(self.now) else { return };
         let used = assigned(ipam);
-        // IPv6: one prefix of a /80 has more addresses than pods will ever be.
-        let pool = instance.zip(ipam.settings.as_ref()).filter(|(_, settings)| !settings.ipv6);
-        let Some((of, settings)) = pool else {
+        let settings = settings(ipam, self.known);
+        if settings.as_ref().is_some_and(|(settings, _)| settings.ipv6) {
+            // One prefix of a /80 has more addresses than pods will ever be.
+            self.put(Resource::PodIps, used, None, "ipamd; an IPv6 prefix (/80) does not run out", age_s);
+            return;
+        }
+        let Some((of, (settings, told_by))) = instance.zip(settings) else {
             self.put(Resource::PodIps, used, None, "ipamd", age_s);
             return;
         };
-        let settings = Settings::from(settings);
+        let settings = Settings::from(&settings);
         let pool = Pool::new(of, &settings, max_pods(self.readings, self.known, of, &settings, self.now));
         let limit = u64::from(pool.reachable());
         let prefixes = ipam.prefixes.map(u64::from);
-        self.put(Resource::PodIps, used, Some(limit), &format!("ipamd; {} carries {limit}", of.name), age_s);
+        self.put(Resource::PodIps, used, Some(limit), &format!("{told_by}; {} carries {limit}", of.name), age_s);
         if let Some(most) = pool.most_prefixes() {
-            self.put(Resource::IpPrefixes, prefixes, Some(u64::from(most)), &format!("ipamd; {}", of.name), age_s);
+            self.put(Resource::IpPrefixes, prefixes, Some(u64::from(most)), &format!("{told_by}; {}", of.name), age_s);
         }
     }
 

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::settings::Shape;
-use crate::capacity::Scope;
 use crate::capacity::instances::{InstanceType, instance_type};
+use crate::capacity::{CniEnvironment, Scope};
 use crate::facts::{Branch, ClusterFact, CniNodeFacts, CsiNodeFacts, NodeFacts, Phase, PodFacts, Source};
 use crate::finding::Subject;
 use crate::time::{BootNs, Clock};
@@ -124,6 +124,12 @@ impl Known {
     /// The node's label, if it names a type that is known here.
     pub(super) fn instance(&self) -> Option<InstanceType> {
         self.node().and_then(|node| node.instance_type.as_deref()).and_then(instance_type)
+    }
+
+    /// What the VPC CNI on this node was started with, from its youngest pod that has not ended.
+    pub(super) fn cni_environment(&self) -> Option<&CniEnvironment> {
+        let of_cni = self.pods()?.filter(|pod| pod.cni.is_some());
+        of_cni.max_by_key(|pod| pod.created)?.cni.as_deref()
     }
 
     /// Security groups for pods are on for this node.

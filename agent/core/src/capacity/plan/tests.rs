@@ -105,3 +105,26 @@ fn every_type_has_a_plan_for_any_numbers() {
         }
     }
 }
+
+#[test]
+fn with_ipv6_a_node_holds_one_prefix_and_max_pods_binds() {
+    let ipv6 = Settings { ipv6: true, warm_ip_target: 500, ..Settings::default() };
+    let answer = plan(&of("m5.large"), &ask(100, ipv6));
+    assert_eq!((answer.ip_family, answer.fits, answer.pods_fit, answer.stopped_by), ("ipv6", true, 108, "pods"));
+    let holding = PlanHolding { interfaces: 1, addresses_held: 1, pod_addresses_held: 0, prefixes_held: 1 };
+    assert_eq!((answer.holding, answer.at_most, answer.recommended), (holding, None, None));
+    assert!(answer.notes.iter().any(|note| note.contains("max-pods binds")), "{:?}", answer.notes);
+    let fleet = Some(Fleet { nodes: 50, subnet_free_ips: 99 });
+    let trunk = Settings { pod_eni: true, ..ipv6 };
+    let answer = plan(&of("m5.large"), &Ask { fleet, ..ask(1, trunk) });
+    assert_eq!((answer.holding.interfaces, answer.fleet.map(|fleet| fleet.nodes_fit)), (2, Some(49)));
+    // The first interface stays alone where only one may be attached, or no trunk can be.
+    for (name, max_eni) in [("m5.large", Some(1)), ("t3.medium", None)] {
+        let answer = plan(&of(name), &ask(1, Settings { max_eni, ..trunk }));
+        assert_eq!(answer.holding.interfaces, 1, "{name}");
+    }
+    let xen = plan(&of("c4.large"), &ask(1, ipv6));
+    assert_eq!((xen.fits, xen.pods_fit, xen.stopped_by, xen.holding.prefixes_held), (false, 0, "pod_ips", 0));
+    assert!(xen.notes.iter().any(|note| note.contains("does not run with IPv6")), "{:?}", xen.notes);
+    assert_eq!(plan(&of("m5.metal"), &ask(1, ipv6)).pods_fit, 248, "bare metal has prefixes");
+}

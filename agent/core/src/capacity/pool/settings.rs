@@ -21,6 +21,8 @@ pub struct Settings {
     pub pod_eni: bool,
     /// `AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG`: the first interface carries no addresses for pods.
     pub custom_networking: bool,
+    /// `ENABLE_IPv6`: the node holds one prefix (/80), and none of the targets counts.
+    pub ipv6: bool,
 }
 
 impl Default for Settings {
@@ -35,6 +37,7 @@ impl Default for Settings {
             prefix_delegation: false,
             pod_eni: false,
             custom_networking: false,
+            ipv6: false,
         }
     }
 }
@@ -51,6 +54,7 @@ impl From<&IpamSettings> for Settings {
             prefix_delegation: found.prefix_delegation,
             pod_eni: found.pod_eni,
             custom_networking: found.custom_networking,
+            ipv6: found.ipv6,
         }
     }
 }

@@ -136,6 +136,7 @@ fn settings() -> impl Strategy<Value = Settings> {
     let most = prop_oneof![3 => Just(None), 1 => (1..6_u32).prop_map(Some)];
     (targets, 0..4_u32, most, any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
         |((eni, ip, minimum), prefix, max_eni, prefix_delegation, pod_eni, custom_networking)| Settings {
+            ipv6: false,
             warm_eni_target: eni,
             warm_ip_target: ip,
             minimum_ip_target: minimum,
