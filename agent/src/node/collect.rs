@@ -36,8 +36,10 @@ mod pod_networks;
 mod pods;
 mod ports;
 mod read;
+mod snat;
 mod table;
 mod threads;
+mod translations;
 
 #[cfg(test)]
 mod tests;
@@ -136,6 +138,7 @@ pub(crate) fn sources(settings: &Settings) -> Vec<Source> {
     sources.add(Collector::Threads, 10, threads::Threads::new(roots, Arc::clone(&pods), collect.container_allotment));
     sources.add(Collector::OpenFiles, 30, open_files::OpenFiles::new(roots, Arc::clone(&pods)));
     sources.add(Collector::Ports, 30, ports::Ports::new(roots, pods));
+    sources.add(Collector::Snat, 60, snat::Snat::new(roots, translations::ask));
     sources.add(Collector::Conntrack, 10, conntrack::Conntrack::new(roots));
     sources.add(Collector::Memory, 10, memory::Memory::new(roots));
     sources.add(Collector::Ena, 30, ena::Ena::new(roots, ena::ask));

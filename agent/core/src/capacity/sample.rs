@@ -36,6 +36,8 @@ pub enum Scope {
     FileSystem(Arc<str>),
     /// A subnet, by its id.
     Subnet(Arc<str>),
+    /// Connections that leave with this address of the node in place of their own.
+    Snat(Arc<str>),
 }
 
 /// A ceiling.
@@ -140,6 +142,8 @@ collectors! {
     Conntrack, "conntrack";
     /// Ephemeral ports and listen drops.
     Ports, "ports";
+    /// Ports that connections get with an address of the node (SNAT).
+    Snat, "snat";
     /// inotify (slow, off unless asked for).
     Inotify, "inotify";
     /// Neighbour tables.

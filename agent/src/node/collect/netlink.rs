@@ -1,4 +1,4 @@
-//! Questions to the kernel by rtnetlink: interfaces, routes, and by which number this network namespace knows another.
+//! Questions to the kernel by netlink: interfaces, routes, and by which number this network namespace knows another.
 //!
 //! One socket that waits, without a runtime: whoever asks is on a thread that may wait.
 
@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use netlink_packet_core::{
     NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NetlinkSerializable,
 };
 use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
@@ -27,7 +28,7 @@ const BUFFER_BYTES: usize = 64 << 10;
 /// Most messages of one dump: 4,096 interfaces, or the routes of as many pods in two tables and both families.
 const MAX_MESSAGES: usize = 16_384;
 
-/// An rtnetlink socket in this process's network namespace.
+/// A netlink socket in this process's network namespace.
 pub(super) struct Netlink {
     socket: Socket,
     sequence: u32,
@@ -36,9 +37,15 @@ pub(super) struct Netlink {
 // === impl Netlink ===
 
 impl Netlink {
+    /// For questions about interfaces and routes.
     pub(super) fn open() -> Result<Self, Error> {
+        Self::open_to(NETLINK_ROUTE)
+    }
+
+    /// For questions to one of the kernel's families.
+    pub(super) fn open_to(family: isize) -> Result<Self, Error> {
         let open = || {
-            let mut socket = Socket::new(NETLINK_ROUTE)?;
+            let mut socket = Socket::new(family)?;
             socket.bind_auto()?;
             socket.connect(&SocketAddr::new(0, 0))?;
             set_socket_timeout(socket.as_fd(), Timeout::Recv, Some(WAIT))?;
@@ -92,32 +99,55 @@ impl Netlink {
     }
 
     fn ask(&mut self, question: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
+        let mut answers = Vec::new();
+        self.ask_each(question, flags, |answer| {
+            if answers.len() >= MAX_MESSAGES {
+                return Err(io::Error::other(format!("more than {MAX_MESSAGES} answers")));
+            }
+            answers.push(answer);
+            Ok(())
+        })?;
+        Ok(answers)
+    }
+
+    /// Asks, and hands over each answer as it comes: nothing is kept here, however many there are.
+    pub(super) fn ask_each<T>(
+        &mut self,
+        question: T,
+        flags: u16,
+        mut each: impl FnMut(T) -> io::Result<()>,
+    ) -> io::Result<()>
+    where
+        T: NetlinkSerializable + NetlinkDeserializable + Debug,
+    {
         self.sequence = self.sequence.wrapping_add(1);
         let mut header = NetlinkHeader::default();
         header.flags = NLM_F_REQUEST | flags;
         header.sequence_number = self.sequence;
-        let mut message = NetlinkMessage::new(header, NetlinkPayload::from(question));
+        let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(question));
         message.finalize();
         let mut bytes = vec![0; message.buffer_len()];
         message.serialize(&mut bytes);
         self.socket.send(&bytes, 0)?;
 
         let is_dump = flags & NLM_F_DUMP == NLM_F_DUMP;
-        let mut answers = Vec::new();
         let mut buffer = Vec::with_capacity(BUFFER_BYTES);
         loop {
             buffer.clear();
             self.socket.recv(&mut buffer, 0)?;
-            if self.take(&buffer, is_dump, &mut answers)? {
-                return Ok(answers);
+            if self.take(&buffer, is_dump, &mut each)? {
+                return Ok(());
             }
         }
     }
 
     /// Takes the messages of one datagram; whether they were the last.
-    fn take(&self, mut bytes: &[u8], is_dump: bool, answers: &mut Vec<RouteNetlinkMessage>) -> io::Result<bool> {
+    fn take<T>(&self, mut bytes: &[u8], is_dump: bool, each: &mut impl FnMut(T) -> io::Result<()>) -> io::Result<bool>
+    where
+        T: NetlinkDeserializable + Debug,
+    {
         while !bytes.is_empty() {
-            let message = deserialize::<RouteNetlinkMessage>(bytes)?;
+            let message = deserialize::<T>(bytes)?;
             let length = message.header.length as usize;
             bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
             // The late answer to a question whose asker gave up.
@@ -133,10 +163,7 @@ impl Netlink {
                     };
                 }
                 NetlinkPayload::InnerMessage(answer) => {
-                    if answers.len() >= MAX_MESSAGES {
-                        return Err(io::Error::other(format!("more than {MAX_MESSAGES} answers")));
-                    }
-                    answers.push(answer);
+                    each(answer)?;
                     if !is_dump {
                         return Ok(true);
                     }
@@ -170,6 +197,6 @@ fn deserialize<T: NetlinkDeserializable + Debug>(bytes: &[u8]) -> io::Result<Net
     Ok(message)
 }
 
-fn failed(what: &'static str) -> impl Fn(io::Error) -> Error {
+pub(super) fn failed(what: &'static str) -> impl Fn(io::Error) -> Error {
     move |source| Error::Kernel { what: what.to_owned(), source }
 }

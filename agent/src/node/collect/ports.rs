@@ -9,7 +9,7 @@
 //! kernel's default is assumed, with which every namespace begins; where ports outside of it are in use the limit is
 //! unknown, and the pod's sysctls may tell it to whoever knows the pod.
 //!
-//! TCP only: datagrams to one peer mostly go through one socket, and nothing tells apart those that hold a port.
+//! A socket for datagrams holds its port whomever it talks to. Of both protocols the one counts that has used up more.
 
 use std::fs;
 use std::ops::RangeInclusive;
@@ -21,7 +21,7 @@ use std::sync::Arc;
 use agent_core::capacity::{Collector, Counter, CounterName, Limit, Resource, Sample, Scope};
 use agent_core::facts::HostFact;
 
-use self::connections::{Crowd, crowd};
+use self::connections::{Crowd, crowd, datagram_ports};
 use super::pods::{Index, Pod, Shared};
 use super::{Error, Look, Roots, read, table};
 
@@ -48,7 +48,14 @@ struct Namespace {
     scope: Scope,
     /// Directory of a process in it.
     process: PathBuf,
-    sockets: u64,
+    sockets: Sockets,
+}
+
+/// Sockets that may hold a port.
+#[derive(Clone, Copy, Default)]
+struct Sockets {
+    tcp: u64,
+    udp: u64,
 }
 
 /// What is gathered.
@@ -70,10 +77,10 @@ impl Ports {
     fn node(&self, seen: &mut Seen) {
         let own = self.proc.join("self");
         seen.listeners(&own, &Scope::Node);
-        let told = read_range(&self.proc).and_then(|range| Ok((crowd(&own, Some(&range))?, range)));
-        if let Some((crowd, range)) = seen.kept(told) {
-            seen.crowd(Scope::Node, crowd, Some(&range), "its own range");
-        }
+        let Some(range) = seen.kept(read_range(&self.proc)) else { return };
+        // How many sockets there are only says which tables need not be read.
+        let sockets = seen.kept(sockets(&own)).unwrap_or_default();
+        seen.namespace(Scope::Node, &own, sockets, Some(&range));
     }
 
     /// The pods' namespaces, through a process each; those that use the node's are the node's.
@@ -96,8 +103,8 @@ impl Ports {
 
     /// Those whose tables are read in this look.
     fn chosen(&mut self, mut namespaces: Vec<Namespace>) -> Vec<Namespace> {
-        namespaces.retain(|namespace| namespace.sockets > 0);
-        namespaces.sort_by_key(|namespace| std::cmp::Reverse(namespace.sockets));
+        namespaces.retain(|namespace| namespace.sockets.all() > 0);
+        namespaces.sort_by_key(|namespace| std::cmp::Reverse(namespace.sockets.all()));
         let mut others = namespaces.split_off(namespaces.len().min(CROWDED_TABLES));
         self.looks = self.looks.wrapping_add(1);
         if !others.is_empty() {
@@ -116,12 +123,9 @@ impl Look for Ports {
         self.node(&mut seen);
         if let Some(index) = seen.kept(self.pods.index()) {
             let namespaces = self.namespaces(&index, &mut seen);
-            for Namespace { scope, process, .. } in self.chosen(namespaces) {
+            for Namespace { scope, process, sockets } in self.chosen(namespaces) {
                 let range = range_inside(&process, &self.proc);
-                let how = if range.is_some() { "its own range" } else { "the default range assumed" };
-                if let Some(crowd) = seen.kept(crowd(&process, range.as_ref())) {
-                    seen.crowd(scope, crowd, range.as_ref(), how);
-                }
+                seen.namespace(scope, &process, sockets, range.as_ref());
             }
         }
         let Seen { samples, counters, first_error } = seen;
@@ -159,21 +163,43 @@ impl Seen {
         }
     }
 
-    fn crowd(&mut self, scope: Scope, crowd: Option<Crowd>, range: Option<&RangeInclusive<u16>>, how: &str) {
-        let Some(Crowd { local, remote, ports, lowest, highest }) = crowd else { return };
+    /// Reads a namespace's tables, those of datagrams only where there are so many sockets that they may count more.
+    fn namespace(&mut self, scope: Scope, process: &Path, sockets: Sockets, range: Option<&RangeInclusive<u16>>) {
+        let how = if range.is_some() { "its own range" } else { "the default range assumed" };
+        let crowd = self.kept(crowd(process, range)).flatten();
+        let ports = crowd.map_or(0, |crowd| crowd.ports);
         let range = range.unwrap_or(&DEFAULT_RANGE);
-        let (limit, how) = if range.contains(&lowest) && range.contains(&highest) {
-            (Limit::Of(u64::from(range.end() - range.start()) + 1), how)
-        } else {
-            (Limit::Unknown, "ports outside of the default range")
-        };
-        self.samples.push(Sample {
+        let size = u64::from(range.end() - range.start()) + 1;
+        let datagrams = (sockets.udp > ports).then(|| self.kept(datagram_ports(process, range))).flatten();
+        let sample = |used, limit, source: String| Sample {
             resource: Resource::EphemeralPorts,
             scope,
-            used: Some(ports),
+            used: Some(used),
             limit,
-            source: format!("net/tcp: {local} to {remote}, {how}").into(),
+            source: source.into(),
+        };
+        self.samples.extend(match (crowd, datagrams) {
+            (_, Some(datagrams)) if datagrams > ports => {
+                Some(sample(datagrams, Limit::Of(size), format!("net/udp, {how}")))
+            }
+            (Some(Crowd { local, remote, ports, lowest, highest }), _) => {
+                let (limit, how) = if range.contains(&lowest) && range.contains(&highest) {
+                    (Limit::Of(size), how)
+                } else {
+                    (Limit::Unknown, "ports outside of the default range")
+                };
+                Some(sample(ports, limit, format!("net/tcp: {local} to {remote}, {how}")))
+            }
+            (None, _) => None,
         });
+    }
+}
+
+// === impl Sockets ===
+
+impl Sockets {
+    fn all(self) -> u64 {
+        self.tcp.saturating_add(self.udp)
     }
 }
 
@@ -207,19 +233,23 @@ fn range_inside(process: &Path, proc: &Path) -> Option<RangeInclusive<u16>> {
     })
 }
 
-/// TCP sockets of a process's namespace that may hold a port: open ones, and those that wait for late packets.
-fn sockets(process: &Path) -> Result<u64, Error> {
+/// Sockets of a process's namespace that may hold a port: open ones, and of TCP those that wait for late packets.
+fn sockets(process: &Path) -> Result<Sockets, Error> {
     let path = process.join("net/sockstat");
     let text = read::text(&path)?;
-    let line = text.lines().find_map(|line| line.strip_prefix("TCP:"));
-    let mut sum = 0_u64;
-    for name in ["inuse", "tw"] {
-        let value = line.and_then(|line| line.split_whitespace().skip_while(|word| *word != name).nth(1));
-        let value = value.ok_or_else(|| read::malformed(&path, format!("tells no {name} of TCP")))?;
-        sum = sum.saturating_add(read::parse(&path, value)?);
-    }
+    let of = |protocol: &str, names: &[&str]| {
+        let line = text.lines().find_map(|line| line.strip_prefix(protocol));
+        let mut sum = 0_u64;
+        for name in names {
+            let value = line.and_then(|line| line.split_whitespace().skip_while(|word| word != name).nth(1));
+            let value = value.ok_or_else(|| read::malformed(&path, format!("tells no {name} of {protocol}")))?;
+            sum = sum.saturating_add(read::parse(&path, value)?);
+        }
+        Ok::<_, Error>(sum)
+    };
+    let (tcp, udp) = (of("TCP:", &["inuse", "tw"])?, of("UDP:", &["inuse"])?);
     // Sockets of IPv6 stand apart, without those that wait, which the line above counts for both.
     let v6 = read::text(&process.join("net/sockstat6")).unwrap_or_default();
-    let v6 = v6.lines().find_map(|line| line.strip_prefix("TCP6: inuse ")?.trim().parse().ok());
-    Ok(sum.saturating_add(v6.unwrap_or(0)))
+    let v6 = |prefix: &str| v6.lines().find_map(|line| line.strip_prefix(prefix)?.trim().parse().ok()).unwrap_or(0);
+    Ok(Sockets { tcp: tcp.saturating_add(v6("TCP6: inuse ")), udp: udp.saturating_add(v6("UDP6: inuse ")) })
 }

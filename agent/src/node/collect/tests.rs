@@ -16,6 +16,7 @@ mod devices;
 mod nodes;
 mod ports;
 mod processes;
+mod snat;
 
 /// The uid of a pod of the fixtures, by number.
 fn uid(number: u8) -> String {

@@ -169,6 +169,7 @@ impl Known {
             Scope::Interface(name) => format!("interface {name}"),
             Scope::FileSystem(path) => format!("file system {path}"),
             Scope::Subnet(id) => format!("subnet {id}"),
+            Scope::Snat(ip) => format!("SNAT {ip}"),
         }
     }
 

@@ -1,5 +1,5 @@
 //! `/proc/net/tcp` and `tcp6`, read line by line, for there may be 100,000 connections: which local address, remote address
-//! and remote port share the most local ports.
+//! and remote port share the most local ports. `/proc/net/udp` and `udp6`: how many local ports are taken.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -76,6 +76,25 @@ pub(super) fn crowd(process: &Path, range: Option<&RangeInclusive<u16>>) -> Resu
         }
     }
     Ok(triples.into_values().max_by_key(|crowd| (crowd.ports, crowd.local, crowd.remote)))
+}
+
+/// Local ports of a range that sockets for datagrams hold in the namespace of a process. The kernel gives each of them a port
+/// of its own, to whomever they talk, so all of them count together.
+pub(super) fn datagram_ports(process: &Path, range: &RangeInclusive<u16>) -> Result<u64, Error> {
+    let mut ports = HashSet::new();
+    for name in ["net/udp", "net/udp6"] {
+        let lines = each_line(&process.join(name), |Line { local, .. }| {
+            if range.contains(&local.port()) {
+                ports.insert(local.port());
+            }
+        });
+        match lines {
+            // A kernel without IPv6.
+            Err(error) if name == "net/udp6" && read::is_gone(&error) => {}
+            other => other?,
+        }
+    }
+    Ok(ports.len() as u64)
 }
 
 fn each_line(path: &Path, mut take: impl FnMut(Line)) -> Result<(), Error> {

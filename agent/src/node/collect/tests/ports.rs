@@ -25,7 +25,7 @@ fn network(node: &Fixture, process: &str, sockets: u64, connections: &[(&str, &s
     node.put(&format!("{path}/dev"), "").put(&format!("{path}/netstat"), NETSTAT);
     node.put(
         &format!("{path}/sockstat"),
-        &format!("sockets: used 1\nTCP: inuse {sockets} orphan 0 tw 2 alloc 9 mem 1\n"),
+        &format!("sockets: used 1\nTCP: inuse {sockets} orphan 0 tw 2 alloc 9 mem 1\nUDP: inuse 0 mem 0\n"),
     );
     node.put(&format!("{path}/tcp"), &table(connections));
 }
@@ -52,7 +52,7 @@ fn the_most_crowded_peer_counts() {
     network(&node, "10", 400, &pod_1);
     network(&node, "20", 400, &[(HERE, DATABASE, 2_000, 400, "01")]);
     network(&node, "30", 0, &[]);
-    node.put("proc/30/net/sockstat", "sockets: used 1\nTCP: inuse 0 orphan 0 tw 0 alloc 9 mem 1\n");
+    node.put("proc/30/net/sockstat", "sockets: used 1\nTCP: inuse 0 orphan 0 tw 0 alloc 9 mem 1\nUDP: inuse 0 mem 0\n");
     let seen = Seen::by(Collector::Ports, ports::Ports::new(&node.roots, node.pods()));
     assert_eq!(seen.error, None);
     let ports = |scope: &Scope| seen.figures(Resource::EphemeralPorts, scope);
@@ -101,4 +101,33 @@ fn all_pods_get_their_turn() {
         told.extend(seen.samples.into_iter().map(|sample| sample.scope));
     }
     assert_eq!(told.len(), 19);
+}
+
+/// Lines of a table of datagram sockets on these ports; the remote address does not matter.
+fn datagrams(ports: impl IntoIterator<Item = u16>) -> String {
+    let sockets: Vec<_> = ports.into_iter().map(|port| (HERE, OTHER, port, 1, "07")).collect();
+    table(&sockets)
+}
+
+#[test]
+fn sockets_for_datagrams_hold_ports_as_well() {
+    let node = Fixture::new();
+    node.put("proc/sys/net/ipv4/ip_local_port_range", "32768 60999\n");
+    network(&node, "self", 1, &[(HERE, DATABASE, 40_000, 3, "01")]);
+    let counted = |udp: u32, udp6: u32| {
+        node.put("proc/self/net/sockstat", &format!("TCP: inuse 3 tw 0\nUDP: inuse {udp} mem 0\n"));
+        node.put("proc/self/net/sockstat6", &format!("TCP6: inuse 0\nUDP6: inuse {udp6}\n"));
+        let seen = Seen::by(Collector::Ports, ports::Ports::new(&node.roots, node.pods()));
+        assert_eq!(seen.error, None);
+        let sample = seen.samples.into_iter().find(|sample| sample.scope == Scope::Node).expect("told");
+        (sample.used, sample.limit, sample.source.to_string())
+    };
+    let tcp = "net/tcp: 10.0.0.1 to 10.0.0.2:5432, its own range".to_owned();
+    // As many sockets as connections: the table is not even read, and is not there.
+    assert_eq!(counted(2, 1), (Some(3), Limit::Of(28_232), tcp.clone()));
+    // Two sockets that share a port hold one; ports below the range were chosen.
+    node.put("proc/self/net/udp", &datagrams([33_000, 33_000, 33_001, 53, 514, 33_002]));
+    assert_eq!(counted(6, 0), (Some(3), Limit::Of(28_232), tcp));
+    node.put("proc/self/net/udp6", &datagrams([33_001, 33_003]));
+    assert_eq!(counted(6, 2), (Some(4), Limit::Of(28_232), "net/udp, its own range".to_owned()));
 }
