@@ -1,10 +1,12 @@
 //! Flows as a table: each fold sorted by bytes, the greatest first. Other outputs are lines between the tables;
-//! programs that were started are left out, for they would drown the rest.
+//! programs that were started are left out, for they would drown the rest. Of the node's ceilings a line comes when the one
+//! that stops the next pod becomes another; `sekisho capacity` shows them all.
 
 use std::cmp::Reverse;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use agent_core::capacity::Resource;
 use agent_core::output::{FlowRow, Identity, Output, Peer, PeerClass, Protocol, Who};
 
 use crate::lines::{self, Form};
@@ -43,6 +45,8 @@ pub(super) struct Table {
     /// Metadata requests since the last table.
     metadata_shown: usize,
     metadata_left_out: u64,
+    /// What stops the next pod, as it was shown last; `None`: nobody could tell.
+    binding: Option<Resource>,
 }
 
 /// Widths of the columns that give way.
@@ -69,7 +73,12 @@ impl Table {
     pub(super) fn add(&mut self, output: Arc<Output>, out: &mut String) {
         match &*output {
             Output::Flow(_) => self.rows.push(output),
-            Output::Process(_) | Output::Capacity(_) => {}
+            Output::Process(_) => {}
+            Output::Capacity(row) if row.binding_resource == self.binding => {}
+            Output::Capacity(row) => {
+                self.binding = row.binding_resource;
+                self.write(&output, out);
+            }
             Output::Metadata(_) if self.metadata_shown >= METADATA_MAX => self.metadata_left_out += 1,
             Output::Metadata(_) => {
                 self.metadata_shown += 1;

@@ -5,10 +5,11 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use agent_core::capacity::Resource;
 use agent_core::input::{Category, ImdsVersion, MetadataOutcome, Method};
 use agent_core::output::{
-    AttributionKind, By, FlowRow, Identity, Local, MetadataRow, Output, Peer, PeerClass, ProcessRow, ProcessView,
-    Protocol, RttHistogram, Who, Window,
+    AttributionKind, By, CapacityRow, FlowRow, Identity, Local, MetadataRow, Output, Peer, PeerClass, ProcessRow,
+    ProcessView, Protocol, RttHistogram, Who, Window,
 };
 use agent_core::time::WallNs;
 
@@ -188,6 +189,32 @@ fn started_programs_are_no_part_of_the_table() {
     let who = row("web-1", "", 0).who;
     let process = Arc::new(Output::Process(Box::new(ProcessRow { time: WallNs(0), who, uid_number: 0 })));
     assert_eq!(table(|| 120, &[process]), "");
+}
+
+#[test]
+fn the_ceiling_that_binds_is_shown_when_it_becomes_another() {
+    let capacity = |fit: Option<u64>, binding_resource| {
+        let row = CapacityRow { pods_fit: fit, binding_resource, ..CapacityRow::default() };
+        Arc::new(Output::Capacity(Box::new(row)))
+    };
+    let text = table(
+        || 120,
+        &[
+            capacity(None, None),
+            capacity(Some(9), Some(Resource::Pods)),
+            capacity(Some(8), Some(Resource::Pods)),
+            capacity(Some(3), Some(Resource::PodIps)),
+            capacity(None, None),
+            capacity(None, None),
+        ],
+    );
+    let said: Vec<_> = text.lines().map(|line| line.split_once(' ').map_or(line, |(_, said)| said).trim()).collect();
+    assert_eq!(said.len(), 3, "{text}");
+    for (said, expected) in
+        said.iter().zip(["9 more pods fit; pods binds", "3 more pods fit; pod_ips binds", "cannot tell"])
+    {
+        assert!(said.contains(expected), "{said}");
+    }
 }
 
 #[test]

@@ -25,15 +25,15 @@ struct Last {
 impl Thin {
     /// The part of a row that is to be written; `None` for nothing.
     pub(super) fn due(&mut self, row: &CapacityRow) -> Option<CapacityRow> {
-        // The pool is what its own sources say at any time; the history keeps the ceilings.
-        let CapacityRow { time, resources, pods_fit, binding_resource, pool: _ } = row;
+        // The pool is what its own sources say at any time, and so are pods that wait; the history keeps the ceilings.
+        let CapacityRow { time, resources, pods_fit, binding_resource, pool: _, pods_waiting: _, left_out: _ } = row;
         let resources: Vec<_> = resources.iter().filter(|resource| self.is_due(resource, *time)).cloned().collect();
         (!resources.is_empty()).then_some(CapacityRow {
             time: *time,
             resources,
             pods_fit: *pods_fit,
             binding_resource: *binding_resource,
-            pool: None,
+            ..CapacityRow::default()
         })
     }
 
@@ -74,7 +74,7 @@ mod tests {
             exhaustion_s: Exhaustion::NotGrowing,
         };
         let time = WallNs(second * 1_000_000_000);
-        CapacityRow { time, resources: vec![resource], pods_fit: None, binding_resource: None, pool: None }
+        CapacityRow { time, resources: vec![resource], ..CapacityRow::default() }
     }
 
     #[test]

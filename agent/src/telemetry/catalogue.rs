@@ -199,6 +199,22 @@ pub(super) const PODS_FIT: Metric = Metric {
     labels: &[],
     help: "How many more pods of the usual shape fit on the node; absent when it cannot be told",
 };
+pub(super) const PODS_WAITING: Metric = Metric {
+    base: "node_pods_waiting",
+    sample: "sekisho_node_pods_waiting",
+    kind: "gauge",
+    unit: None,
+    labels: &[],
+    help: "Pods that the kubelet has taken on and that have waited for their sandbox, so for an address, for more than a minute; absent when nobody tells of pods",
+};
+pub(super) const CAPACITY_LEFT_OUT: Metric = Metric {
+    base: "capacity_left_out",
+    sample: "sekisho_capacity_left_out_total",
+    kind: "counter",
+    unit: None,
+    labels: &[],
+    help: "Readings, pods and series of ceilings that found no room; more than 0: the figures of some pods are missing",
+};
 pub(super) const BINDING_RESOURCE: Metric = Metric {
     base: "node_binding_resource",
     sample: "sekisho_node_binding_resource",
@@ -301,7 +317,7 @@ pub(super) const WITH_WORKLOAD: [&Metric; 6] =
     [&CONNECTIONS, &CONNECTION_BYTES, &RETRANSMITS, &METADATA_REQUESTS, &FINDINGS_OPEN, &FINDINGS_ACCEPTED];
 
 /// All of them, in the order of the documentation.
-pub(super) const ALL: [&Metric; 34] = [
+pub(super) const ALL: [&Metric; 36] = [
     &CONNECTIONS,
     &CONNECTION_BYTES,
     &RETRANSMITS,
@@ -324,6 +340,8 @@ pub(super) const ALL: [&Metric; 34] = [
     &CAPACITY_USED,
     &CAPACITY_LIMIT,
     &PODS_FIT,
+    &PODS_WAITING,
+    &CAPACITY_LEFT_OUT,
     &BINDING_RESOURCE,
     &EXHAUSTION,
     &POD_THREADS,

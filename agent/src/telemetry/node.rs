@@ -21,6 +21,10 @@ use super::catalogue;
 use super::labels::{CollectorLabels, EnaLabels, EventLabels, PodLabels, ResourceLabels, TrafficLabels};
 use super::series::IDLE_NS;
 
+mod whole;
+
+use whole::WHOLES;
+
 /// Series of one pod.
 const SERIES_PER_POD: usize = 7;
 /// Rows of the node that become series: 26 resources, of which three or four have several scopes.
@@ -91,10 +95,6 @@ struct View<L> {
     series: fn(&State) -> Vec<(L, Value)>,
 }
 
-/// The one metric without labels.
-#[derive(Debug)]
-struct PodsFit(Node);
-
 // === impl Node ===
 
 impl Node {
@@ -110,7 +110,9 @@ impl Node {
         })));
         catalogue::CAPACITY_USED.register(registry, node.gauge(|state| state.rows(|row| row.used)));
         catalogue::CAPACITY_LIMIT.register(registry, node.gauge(|state| state.rows(|row| row.limit)));
-        catalogue::PODS_FIT.register(registry, PodsFit(node.clone()));
+        for (metric, whole) in WHOLES {
+            metric.register(registry, whole.of(&node));
+        }
         catalogue::BINDING_RESOURCE.register(registry, node.gauge(State::binding));
         catalogue::EXHAUSTION.register(registry, node.gauge(State::exhaustion));
         catalogue::POD_THREADS.register(registry, node.gauge(|state| state.threads(|(used, _)| Some(used))));
@@ -393,19 +395,6 @@ impl<L: EncodeLabelSet + 'static> EncodeMetric for View<L> {
     }
 }
 
-// === impl PodsFit ===
-
-impl EncodeMetric for PodsFit {
-    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), Error> {
-        let fit = self.0.lock().capacity.as_ref().and_then(|row| row.pods_fit);
-        fit.map_or(Ok(()), |fit| encoder.encode_gauge(&fit))
-    }
-
-    fn metric_type(&self) -> MetricType {
-        MetricType::Gauge
-    }
-}
-
 // === impl Value ===
 
 impl Value {
@@ -442,6 +431,7 @@ fn event(name: CounterName) -> Option<&'static str> {
         CounterName::IcmpTimeExceeded => "icmp_time_exceeded",
         CounterName::NoAvailableAddress => "no_available_address",
         CounterName::Ec2CallsFailed => "ec2_call_failed",
+        CounterName::SubnetFull => "subnet_full",
         _ => return None,
     })
 }

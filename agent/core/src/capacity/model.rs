@@ -11,6 +11,8 @@ mod line;
 mod pool;
 mod readings;
 mod settings;
+mod subnet;
+mod waiting;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -93,10 +95,14 @@ impl Capacity {
         }
         let present: std::collections::BTreeSet<_> = lines.iter().map(|line| (line.resource, &line.scope)).collect();
         self.series.retain(|(resource, scope), _| present.contains(&(*resource, scope)));
+        let waiting = self.known.waiting(now).unwrap_or_default();
+        let mut refusals = self.readings.refusals(now);
+        refusals.extend(subnet::dry(&refusals, &self.readings, &waiting, &lines, now));
         self.judgements = self.judge.evaluate(&judge::Seen {
             lines: &lines,
             series: &self.series,
-            refusals: &self.readings.refusals(now),
+            refusals: &refusals,
+            waiting: &waiting,
             memory_stalls: self.readings.memory_stalls(),
             settings: &self.settings,
             known: &self.known,
@@ -145,6 +151,8 @@ impl Capacity {
             pods_fit: fit.map(|fit| fit.pods),
             binding_resource: binding,
             pool: pool::row(&self.readings, &self.known, now),
+            pods_waiting: self.known.waiting(now).map(|waiting| waiting.len() as u64),
+            left_out: self.refused(),
         }
     }
 

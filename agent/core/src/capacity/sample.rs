@@ -94,6 +94,8 @@ pub enum CounterName {
     NoAvailableAddress,
     /// CNI: its calls to EC2 failed.
     Ec2CallsFailed,
+    /// CNI: EC2 refused it addresses because the subnet has none left, or no 16 in a row for a prefix.
+    SubnetFull,
     /// EBS volume or instance limits exceeded, microseconds.
     EbsExceededMicros,
     /// Time in which some task waited for memory, microseconds (`/proc/pressure/memory`, `some`).

@@ -70,7 +70,7 @@ pub enum State {
 }
 
 /// All ceilings of the node as they stand.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CapacityRow {
     /// When.
     #[serde(skip, default)]
@@ -84,6 +84,13 @@ pub struct CapacityRow {
     /// What the CNI's pool of addresses holds; `None`: nobody tells, or there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<PoolRow>,
+    /// Pods that the kubelet has taken on and that have waited for their sandbox, so for an address, for more than a
+    /// minute; `None`: nobody tells of pods.
+    #[serde(default)]
+    pub pods_waiting: Option<u64>,
+    /// Readings, pods and series that found no room since the agent's start.
+    #[serde(default)]
+    pub left_out: u64,
 }
 
 /// What the CNI's pool of addresses holds on this node.

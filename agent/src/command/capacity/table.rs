@@ -21,6 +21,16 @@ pub(super) fn table(node: &str, row: &CapacityRow) -> String {
         (Some(fit), None) => writeln!(text, "{node}: {fit} more pods fit"),
         (None, _) => writeln!(text, "{node}: cannot tell how many more pods fit"),
     };
+    match row.pods_waiting {
+        None | Some(0) => {}
+        Some(1) => text.push_str("1 pod has waited for its sandbox, so for an address, for more than a minute\n"),
+        Some(waiting) => {
+            let _ = writeln!(
+                text,
+                "{waiting} pods have waited for their sandbox, so for an address, for more than a minute"
+            );
+        }
+    }
     if row.resources.is_empty() {
         text.push_str("nothing was looked at yet: `sekisho doctor` says what can be\n");
         return text;
@@ -218,11 +228,14 @@ mod tests {
                     burst_pods: 2,
                 }),
             }),
+            pods_waiting: Some(2),
+            left_out: 0,
         };
         let text = table("ip-10-0-1-7", &row);
         assert_eq!(
             text,
             "ip-10-0-1-7: 8 more pods fit; pod_ips stops the next one\n\
+             2 pods have waited for their sandbox, so for an address, for more than a minute\n\
              \n\
              resource           scope                                   used/limit   left for\n\
              pod_ips            node                 ########--  86%      50/58      5m..90m\n\
@@ -243,8 +256,7 @@ mod tests {
 
     #[test]
     fn nothing_known_says_so() {
-        let row =
-            CapacityRow { time: WallNs(0), resources: Vec::new(), pods_fit: None, binding_resource: None, pool: None };
+        let row = CapacityRow::default();
         let text = table("n", &row);
         assert!(text.contains("cannot tell") && text.contains("sekisho doctor"), "{text}");
     }

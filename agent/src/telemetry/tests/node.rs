@@ -38,7 +38,9 @@ fn capacity() -> Output {
         ],
         pods_fit: Some(7),
         binding_resource: Some(Resource::PodIps),
-        pool: None,
+        pods_waiting: Some(2),
+        left_out: 5,
+        ..CapacityRow::default()
     }))
 }
 
@@ -133,6 +135,8 @@ fn a_scrape_shows_what_was_told() {
         (format!(r#"sekisho_pod_network_packets_total{{{pod},direction="ingress"}}"#), 20.0),
         (r#"sekisho_ena_allowance_exceeded_total{interface="eth0",allowance="linklocal"}"#.to_owned(), 9.0),
         (r#"sekisho_capacity_events_total{event="conntrack_drop"}"#.to_owned(), 4.0),
+        ("sekisho_node_pods_waiting".to_owned(), 2.0),
+        ("sekisho_capacity_left_out_total".to_owned(), 5.0),
         (r#"sekisho_collector_success{collector="conntrack"}"#.to_owned(), 1.0),
         (r#"sekisho_collector_success{collector="disks"}"#.to_owned(), 0.0),
         (r#"sekisho_collector_duration_seconds{collector="ena"}"#.to_owned(), 0.0015),
@@ -154,12 +158,17 @@ fn what_is_not_told_any_more_goes() {
     let (telemetry, exposition) = new(100);
     told(&telemetry);
     telemetry.host(&samples_of(Collector::Threads, Resource::Threads, &[]), BootNs(2));
-    let cannot_tell =
-        CapacityRow { time: WallNs(0), resources: Vec::new(), pods_fit: None, binding_resource: None, pool: None };
+    let cannot_tell = CapacityRow::default();
     telemetry.observe(&Output::Capacity(Box::new(cannot_tell)), BootNs(2));
     telemetry.host(&links(7), BootNs(2));
     let text = exposition.render().expect("renders");
-    for gone in ["sekisho_pod_threads{", "\nsekisho_node_pods_fit ", "sekisho_node_binding_resource{", "_used{"] {
+    for gone in [
+        "sekisho_pod_threads{",
+        "\nsekisho_node_pods_fit ",
+        "\nsekisho_node_pods_waiting ",
+        "sekisho_node_binding_resource{",
+        "_used{",
+    ] {
         assert!(!text.contains(gone), "{gone}: {text}");
     }
     let bytes = r#"sekisho_pod_network_bytes_total{namespace="shop",pod="cart-0",direction="egress"} 7"#;

@@ -7,8 +7,9 @@ use super::known::Known;
 use super::line::Line;
 use super::readings::Refusal;
 use super::settings::{DISTANCE_PERCENT, EXHAUSTED_PERCENT, Settings};
+use super::waiting::{self, WaitingPod};
 use crate::capacity::forecast::Series;
-use crate::capacity::{Resource, Scope};
+use crate::capacity::{CounterName, Resource, Scope};
 use crate::finding::{Code, Evidence, Judgement, Severity, Verdict, Violation};
 use crate::output::Exhaustion;
 
@@ -35,6 +36,8 @@ pub(super) struct Seen<'a> {
     pub(super) lines: &'a [Line],
     pub(super) series: &'a BTreeMap<Key, Series>,
     pub(super) refusals: &'a [Refusal],
+    /// Pods that have waited for their sandbox for too long.
+    pub(super) waiting: &'a [WaitingPod],
     /// Tasks wait for memory.
     pub(super) memory_stalls: bool,
     pub(super) settings: &'a Settings,
@@ -186,17 +189,32 @@ fn soon(key: &Key, share: u64, limit: u64, seen: &Seen<'_>) -> Option<u64> {
 fn refused(refusal: &Refusal, seen: &Seen<'_>) -> Violation {
     let (resource, name) = (refusal.resource.name(), seen.known.name(&refusal.scope));
     let counter = format!("{:?}", refusal.name);
-    Violation {
+    let mut violation = Violation {
         severity: Severity::High,
         cause: resource,
-        text: format!("{resource} of {name}: none was left {} times", refusal.times),
+        text: match (refusal.resource, refusal.name) {
+            (Resource::SubnetIps, CounterName::SubnetFull) => {
+                format!("{resource} of {name}: EC2 had none left for the CNI {} times", refusal.times)
+            }
+            (Resource::SubnetIps, _) => format!(
+                "{resource} of {name}: the CNI's calls to EC2 failed {} times while pods wait for an address and the \
+                 instance has places for more: the subnet runs dry, or the CNI lacks a permission",
+                refusal.times
+            ),
+            _ => format!("{resource} of {name}: none was left {} times", refusal.times),
+        },
         evidence: vec![Evidence {
             object: format!("counter {counter}"),
             field: String::new(),
             generation: None,
             value: format!("grew by {}", refusal.times),
         }],
+    };
+    if matches!(refusal.resource, Resource::PodIps | Resource::SubnetIps) {
+        violation.text.push_str(&waiting::text(seen.waiting));
+        violation.evidence.extend(waiting::evidence(seen.waiting));
     }
+    violation
 }
 
 fn violation(severity: Severity, resource: Resource, text: String, line: &Line) -> Violation {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::settings::Shape;
+use super::waiting::{Waiting, WaitingPod};
 use crate::capacity::instances::{InstanceType, instance_type};
 use crate::capacity::{CniEnvironment, Scope};
 use crate::facts::{Branch, ClusterFact, CniNodeFacts, CsiNodeFacts, NodeFacts, Phase, PodFacts, Source};
@@ -27,6 +28,7 @@ pub(super) struct Known {
     csi: Option<CsiNodeFacts>,
     cni: Option<CniNodeFacts>,
     cooling: VecDeque<BootNs>,
+    waiting: Waiting,
     /// When a source was last known to be current.
     fresh: BTreeMap<Source, Fresh>,
     refused: u64,
@@ -46,8 +48,9 @@ impl Known {
             ClusterFact::PodsReplaced(pods) => {
                 let before = self.pods.replace(BTreeMap::new()).unwrap_or_default();
                 for pod in pods {
-                    self.put(Arc::clone(pod));
+                    self.put(Arc::clone(pod), now);
                 }
+                self.waiting.retain(|uid| self.pods.as_ref().is_some_and(|pods| pods.contains_key(uid)));
                 for (key, pod) in before {
                     let after = self.pods.as_ref().and_then(|pods| pods.get(&key)).map(Arc::clone);
                     self.cool(&pod, after.as_deref(), now);
@@ -55,13 +58,14 @@ impl Known {
                 self.heard(Source::Pods, now);
             }
             ClusterFact::Pod(pod) => {
-                let before = self.put(Arc::clone(pod));
+                let before = self.put(Arc::clone(pod), now);
                 if let Some(before) = before {
                     self.cool(&before, Some(pod), now);
                 }
                 self.heard(Source::Pods, now);
             }
             ClusterFact::PodGone { uid } => {
+                self.waiting.gone(uid);
                 if let Some(gone) = self.pods.as_mut().and_then(|pods| pods.remove(uid)) {
                     self.cool(&gone, None, now);
                 }
@@ -105,6 +109,11 @@ impl Known {
     pub(super) fn pods(&self) -> Option<impl Iterator<Item = &PodFacts>> {
         let pods = self.pods.as_ref()?;
         Some(pods.values().map(|pod| &**pod).filter(|pod| takes_place(pod)))
+    }
+
+    /// Pods that have waited for their sandbox for too long; `None`: nobody told of pods.
+    pub(super) fn waiting(&self, now: BootNs) -> Option<Vec<WaitingPod>> {
+        self.pods.as_ref().map(|pods| self.waiting.long(pods, now))
     }
 
     pub(super) fn node(&self) -> Option<&NodeFacts> {
@@ -196,7 +205,7 @@ impl Known {
     }
 
     /// Puts a pod in; gives back what was known of it.
-    fn put(&mut self, pod: Arc<PodFacts>) -> Option<Arc<PodFacts>> {
+    fn put(&mut self, pod: Arc<PodFacts>, now: BootNs) -> Option<Arc<PodFacts>> {
         let key = match &pod.uid {
             Some(uid) => Arc::clone(uid),
             None => super::shared(format!("{}/{}", pod.namespace, pod.name)),
@@ -206,6 +215,7 @@ impl Known {
             self.refused += 1;
             return None;
         }
+        self.waiting.see(&key, &pod, now);
         pods.insert(key, pod)
     }
 

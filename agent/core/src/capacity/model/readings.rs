@@ -153,6 +153,12 @@ impl Readings {
         streaks.collect()
     }
 
+    /// How often a counter of the node grew in its present streak, and for how long, as long as that is lately.
+    pub(super) fn streak(&self, name: CounterName, now: BootNs) -> Option<(u64, u64)> {
+        let (first, last, times) = self.counters.get(&(name, Scope::Node))?.streak?;
+        (now.since(last) <= REFUSED_LATELY_NS).then(|| (times, last.since(first)))
+    }
+
     /// Tasks wait for memory, as of the last reading.
     pub(super) fn memory_stalls(&self) -> bool {
         let grown = self.counters.get(&(CounterName::MemoryStallMicros, Scope::Node));
@@ -223,6 +229,7 @@ fn refused_resource(name: CounterName) -> Option<Resource> {
         CounterName::ForksRefused => Some(Resource::Threads),
         CounterName::ConntrackExceeded => Some(Resource::EnaConntrackAllowance),
         CounterName::NoAvailableAddress => Some(Resource::PodIps),
+        CounterName::SubnetFull => Some(Resource::SubnetIps),
         _ => None,
     }
 }

@@ -3,6 +3,7 @@
 mod cni;
 mod judging;
 mod nodes;
+mod waiting;
 
 use std::sync::Arc;
 

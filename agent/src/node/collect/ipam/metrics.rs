@@ -8,6 +8,10 @@ use super::{Shared, Totals};
 use crate::node::collect::http::{Peer, get};
 use crate::node::collect::{Error, Look, exposition};
 
+/// Errors of EC2 that say that a subnet has no address left, or no 16 in a row.
+/// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html>
+const SUBNET_FULL: [&str; 2] = ["error=\"InsufficientFreeAddressesInSubnet\"", "error=\"InsufficientCidrBlocks\""];
+
 /// Looks at ipamd's metrics.
 pub(in super::super) struct Metrics {
     peer: Peer,
@@ -81,5 +85,11 @@ fn counters(page: &str) -> Vec<Counter> {
     ];
     // A family with labels is not there before its first event, while the page itself is: then there was none.
     let value = |name| exposition::whole(page, name).unwrap_or(0);
-    told.map(|(name, metric)| Counter { name, scope: Scope::Node, value: value(metric) }).into()
+    let counter = |name, value| Counter { name, scope: Scope::Node, value };
+    let mut counters: Vec<_> = told.into_iter().map(|(name, metric)| counter(name, value(metric))).collect();
+    let is_full = |line: &&str| SUBNET_FULL.iter().any(|label| line.contains(label));
+    let refusals = page.lines().filter(is_full).collect::<Vec<_>>().join("\n");
+    let refusals = exposition::whole(&refusals, "awscni_aws_api_error_count").unwrap_or(0);
+    counters.push(counter(CounterName::SubnetFull, refusals));
+    counters
 }

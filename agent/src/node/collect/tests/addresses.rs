@@ -101,7 +101,11 @@ fn the_checkpoint_and_its_ruins() {
 const METRICS: &str = "# TYPE awscni_eni_allocated gauge\nawscni_eni_allocated 2\nawscni_eni_max 3\nawscni_ip_max 27\n\
                        awscni_total_ip_addresses 18\nawscni_assigned_ip_addresses 5\nawscni_total_ipv4_prefixes 0\n\
                        awscni_no_available_ip_addresses 4\nawscni_ec2api_error_count{fn=\"AttachNetworkInterface\"} 2\n\
-                       awscni_ec2api_error_count{fn=\"AssignPrivateIpAddresses\"} 1\n";
+                       awscni_ec2api_error_count{fn=\"AssignPrivateIpAddresses\"} 1\n\
+                       awscni_aws_api_error_count{api=\"AssignPrivateIpAddresses\",error=\"InsufficientCidrBlocks\"} 2\n\
+                       awscni_aws_api_error_count{api=\"CreateNetworkInterface\",\
+                       error=\"InsufficientFreeAddressesInSubnet\"} 3\n\
+                       awscni_aws_api_error_count{api=\"CreateTags\",error=\"UnauthorizedOperation\"} 9\n";
 
 #[test]
 fn metrics_of_ipamd() {
@@ -114,6 +118,7 @@ fn metrics_of_ipamd() {
     assert_eq!(seen.figures(Resource::IpPrefixes, &Scope::Node), Some((Some(0), Limit::Unknown)));
     assert_eq!(seen.counter(CounterName::NoAvailableAddress, &Scope::Node), Some(4));
     assert_eq!(seen.counter(CounterName::Ec2CallsFailed, &Scope::Node), Some(3));
+    assert_eq!(seen.counter(CounterName::SubnetFull, &Scope::Node), Some(5), "a lack of permission is none");
     let facts = told(&mut look).0.expect("told");
     assert_eq!((facts.total, facts.assigned, facts.prefixes), (Some(18), Some(5), Some(0)));
 
