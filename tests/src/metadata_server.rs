@@ -48,6 +48,9 @@ pub struct Behaviour {
     pub unasked: bool,
     /// IP time to live of the answers.
     pub ttl: Option<u32>,
+    /// The instance's hop limit: IP time to live of the answer to a request for a token, and of what follows on its
+    /// connection. The handshake keeps its own, as EC2's does.
+    pub hop_limit: Option<u32>,
 }
 
 /// How answers travel.
@@ -205,6 +208,12 @@ fn converse(shared: &Shared, stream: TcpStream, service: IpAddr) -> Result<()> {
         }
         let close =
             request.old || request.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
+        if let Some(hops) = shared.behaviour.hop_limit
+            && request.method == "PUT"
+            && service.is_ipv4()
+        {
+            reader.stream().set_ttl(hops).context("set IP_TTL")?;
+        }
         send(&shared.behaviour, reader.stream(), &answer, close)?;
         if close {
             return Ok(());

@@ -65,8 +65,24 @@ pub struct NodePod {
 }
 
 impl Node {
-    /// A node without pods.
+    /// A node without pods, with the metadata services on it.
     pub fn new() -> Result<Self> {
+        let node = Self::bare()?;
+        metadata_addresses(&node.network, &[IMDS_V4, POD_IDENTITY_V4])?;
+        Ok(node)
+    }
+
+    /// As [`Node::new`], but EC2's metadata service is one hop away, with the host in the VPC, as on an instance: what a
+    /// pod hears from it was forwarded by the node.
+    pub fn with_metadata_beyond() -> Result<Self> {
+        let node = Self::bare()?;
+        metadata_addresses(&node.network, &[POD_IDENTITY_V4])?;
+        metadata_addresses(&node.vpc, &[IMDS_V4, POD_IDENTITY_V4])?;
+        configure(&node.network, async |link| link.route_v4(IMDS_V4, VPC_IP).await)?;
+        Ok(node)
+    }
+
+    fn bare() -> Result<Self> {
         let network = Arc::new(Namespace::new()?);
         let vpc = Arc::new(Namespace::new()?);
         network.sysctl("net/ipv4/ip_forward", "1")?;
@@ -74,12 +90,6 @@ impl Node {
         configure(&network, async |link| {
             link.up("lo").await?;
             link.address("lo", NODE_IP.into(), 32).await?;
-            for ip in [IMDS_V4, POD_IDENTITY_V4] {
-                link.address("lo", ip.into(), 32).await?;
-            }
-            for ip in [IMDS_V6, POD_IDENTITY_V6] {
-                link.address("lo", ip.into(), 128).await?;
-            }
             link.veth(UPLINK, VPC_LINK, Some(peer)).await?;
             link.address(UPLINK, UPLINK_IP.into(), 24).await?;
             link.up(UPLINK).await
@@ -226,6 +236,18 @@ impl Node {
             link.default_route(GATEWAY).await
         })
     }
+}
+
+fn metadata_addresses(namespace: &Namespace, v4: &[Ipv4Addr]) -> Result<()> {
+    configure(namespace, async |link| {
+        for ip in v4 {
+            link.address("lo", (*ip).into(), 32).await?;
+        }
+        for ip in [IMDS_V6, POD_IDENTITY_V6] {
+            link.address("lo", ip.into(), 128).await?;
+        }
+        Ok(())
+    })
 }
 
 impl NodePod {

@@ -2,5 +2,6 @@
 //! cause goes, and pods that do nothing wrong have none.
 
 mod credentials;
+mod hop_limit;
 mod papers;
 mod traffic;
