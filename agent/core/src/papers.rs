@@ -19,6 +19,7 @@ mod policies;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::attribution::workload_of;
 use crate::facts::{GroupEvent, NodeFacts, PodFacts, PolicyFacts, ServiceAccountFacts};
 use crate::finding::{Code, Evidence, Judgement, Severity, Subject, Verdict, Violation};
 
@@ -204,11 +205,11 @@ pub fn judge_pod(context: &PodContext<'_>, settings: &Settings) -> Vec<Judgement
     judgements
 }
 
-/// The subject of a finding about a pod.
+/// The subject of a finding about a pod as a whole.
 pub fn subject(pod: &PodFacts) -> Subject {
     Subject {
         namespace: pod.namespace.clone(),
-        workload: pod.workload.name.clone(),
+        workload: workload_of(pod).into(),
         pod: pod.name.clone(),
         uid: pod.uid.clone().unwrap_or_default(),
         ..Subject::default()

@@ -149,7 +149,11 @@ fn cannot_tell(out: &mut String, row: &CannotTellRow) -> std::fmt::Result {
     let names: Vec<_> = row.subjects.iter().take(3).map(whom).collect();
     let more = row.count.saturating_sub(names.len() as u64);
     let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-    writeln!(out, "  {:<26} {:<32} {}{more}", row.code.name(), row.why, names.join(", "))
+    let objects = match &row.objects[..] {
+        [] => String::new(),
+        objects => format!(" ({})", objects.join(", ")),
+    };
+    writeln!(out, "  {:<26} {:<32} {}{more}{objects}", row.code.name(), row.why, names.join(", "))
 }
 
 fn whom(subject: &Subject) -> String {
@@ -195,7 +199,7 @@ mod tests {
             finding("open", "medium", "c"),
             finding("open", "critical", "d"),
             json!({"kind": "cannot_tell", "code": "sgp-stale", "why": "event_expired", "count": 5,
-                   "subjects": [{"namespace": "shop", "workload": "till"}]}),
+                   "objects": ["NetworkPolicy shop/deny-all"], "subjects": [{"namespace": "shop", "workload": "till"}]}),
             json!({"kind": "basis", "watched": false, "sources": [
                 {"source": "pods", "error": "refused", "fresh_at": null}, {"source": "node", "error": null}]}),
             json!({"kind": "of another version"}),
@@ -204,7 +208,7 @@ mod tests {
         let place = |part: &str| text.find(part).unwrap_or_else(|| panic!("{part:?} is not in {text}"));
         assert!(place("2 open, 1 accepted, 1 resolved") < place("CRITICAL"));
         assert!(place("CRITICAL") < place("medium") && place("medium") < place("accepted: as it should be"));
-        assert!(place("shop/cart, 2 pods") < place("shop/till and 4 more"));
+        assert!(place("shop/cart, 2 pods") < place("shop/till and 4 more (NetworkPolicy shop/deny-all)"));
         assert!(text.contains("> do something (sekisho explain user-data-read)"));
         assert!(
             text.contains("no cluster is watched") && text.contains("source pods does not answer, last current: never")

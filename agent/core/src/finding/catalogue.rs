@@ -1,6 +1,7 @@
 //! What every code means: when it holds, what keeps it silent, how it ends, its causes, its cure. `sekisho explain CODE`
 //! and the pages below `docs/findings` are made from this.
 
+mod advice;
 mod capacity;
 mod credentials;
 mod groups;
@@ -30,7 +31,7 @@ pub struct Entry {
     pub ends: &'static str,
     /// Its causes: name and meaning. Closed.
     pub causes: &'static [(&'static str, &'static str)],
-    /// What to do, in a sentence or two; stands in every row.
+    /// What to do, in a sentence or two; stands in every row whose cause has no advice of its own.
     pub advice: &'static str,
     /// What to do, step by step: what for, and the command.
     pub commands: &'static [(&'static str, &'static str)],
@@ -96,6 +97,11 @@ impl Code {
             Self::RecordFlood => &picture::RECORD_FLOOD,
             Self::ApiTokenUnused => &picture::API_TOKEN_UNUSED,
         }
+    }
+
+    /// What to do about a finding with this cause, in a sentence or two.
+    pub fn advice(self, cause: &str) -> &'static str {
+        advice::of_cause(self, cause).unwrap_or(self.entry().advice)
     }
 
     /// How findings of this code begin and end.

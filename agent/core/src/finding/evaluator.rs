@@ -122,7 +122,7 @@ impl Evaluator {
         let of = |cgroup_id| {
             let cgroup = view.attribution.pod_cgroup(cgroup_id, None)?;
             Some(match pod_of(view, &cgroup.uid) {
-                Some(pod) => rules::pod_subject(pod),
+                Some(pod) => papers::subject(pod),
                 None => Subject {
                     workload: format!("pod-{}", cgroup.uid).into(),
                     uid: cgroup.uid.into(),
@@ -177,7 +177,7 @@ impl Evaluator {
                     ledger.happened(Code::MetadataUnanswered, &subject, violation, 1, context);
                 }),
                 Answer::CannotTell(subject, why) => {
-                    self.ledger.cannot_tell(Code::MetadataUnanswered, &subject, why, view.now);
+                    self.ledger.cannot_tell(Code::MetadataUnanswered, &subject, why, None, view.now);
                 }
             }
         }
@@ -195,7 +195,7 @@ impl Evaluator {
 
     fn evaluate(&mut self, view: View<'_>) {
         self.agent.expire(view.now.boot);
-        let name = |uid: &str| pod_of(view, uid).map(rules::pod_subject);
+        let name = |uid: &str| pod_of(view, uid).map(papers::subject);
         self.with(view, |ledger, context| ledger.rename(&name, context));
         let living: FastSet<&str> = view.attribution.living_pods().collect();
         // A pod is over when neither its object nor a cgroup of it is there.
@@ -227,7 +227,9 @@ impl Evaluator {
             Some(Outcome::Violated(code, subject, violation, times)) => {
                 self.with(view, |ledger, context| ledger.happened(code, &subject, violation, times, context));
             }
-            Some(Outcome::CannotTell(code, subject, why)) => self.ledger.cannot_tell(code, &subject, why, view.now),
+            Some(Outcome::CannotTell(code, subject, why, object)) => {
+                self.ledger.cannot_tell(code, &subject, why, object, view.now);
+            }
             Some(Outcome::Cleared(code, subject)) => self.cleared(code, &subject, view),
         }
     }
@@ -241,8 +243,8 @@ impl Evaluator {
                 continue;
             }
             if let Some(pod) = pod_of(view, &row.who.identity.uid) {
-                let subject = rules::pod_subject(pod);
-                self.ledger.cannot_tell(Code::SgpUnfilteredFlow, &subject, rules::why::NO_RULES, view.now);
+                let subject = papers::subject(pod);
+                self.ledger.cannot_tell(Code::SgpUnfilteredFlow, &subject, rules::why::NO_RULES, None, view.now);
             }
         }
     }

@@ -73,7 +73,7 @@ impl Ledger {
             match verdict {
                 Verdict::Holds => self.clean(&key, &whom),
                 Verdict::CannotTell(why) => {
-                    self.doubts.note(code, why, &subject, context.now.boot);
+                    self.doubts.note(code, why, None, &subject, context.now.boot);
                     self.doubtful(&key, &whom);
                 }
                 Verdict::Violated(violation) => {
@@ -121,10 +121,17 @@ impl Ledger {
         self.settle(context);
     }
 
-    /// A question that came up could not be answered.
-    pub fn cannot_tell(&mut self, code: Code, subject: &Subject, why: &'static str, now: Moment) {
+    /// A question that came up could not be answered; `object`: because of this one, as `NetworkPolicy shop/deny-all`.
+    pub fn cannot_tell(
+        &mut self,
+        code: Code,
+        subject: &Subject,
+        why: &'static str,
+        object: Option<Arc<str>>,
+        now: Moment,
+    ) {
         self.count(code, &Verdict::CannotTell(why));
-        self.doubts.note(code, why, subject, now.boot);
+        self.doubts.note(code, why, object, subject, now.boot);
     }
 
     /// What a flow finding complained of works again.

@@ -9,12 +9,10 @@ pub(super) mod requests;
 pub(super) mod traffic;
 pub(super) mod unanswered;
 
-use std::sync::Arc;
-
 use super::{Severity, Subject, Violation};
-use crate::attribution::workload_of;
 use crate::facts::PodFacts;
 use crate::output::{AttributionKind, Identity};
+use crate::papers;
 
 /// Why a rule about what happened cannot tell: a closed set.
 pub mod why {
@@ -46,24 +44,13 @@ pub(super) fn subject(identity: &Identity, pod: Option<&PodFacts>) -> Option<Sub
     }
     let container = if identity.container.len() == CONTAINER_ID_DIGITS { "" } else { &identity.container };
     Some(match pod {
-        Some(pod) => Subject { container: container.into(), ..pod_subject(pod) },
+        Some(pod) => Subject { container: container.into(), ..papers::subject(pod) },
         None => Subject {
             workload: identity.workload.as_str().into(),
             uid: identity.uid.as_str().into(),
             ..Subject::default()
         },
     })
-}
-
-/// The subject of a finding about a pod as a whole.
-pub(super) fn pod_subject(pod: &PodFacts) -> Subject {
-    Subject {
-        namespace: Arc::clone(&pod.namespace),
-        workload: workload_of(pod).into(),
-        pod: Arc::clone(&pod.name),
-        uid: pod.uid.clone().unwrap_or_default(),
-        ..Subject::default()
-    }
 }
 
 /// `container app of shop/cart-0`, as far as it is known.

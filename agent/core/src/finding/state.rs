@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::rules::pod_subject;
 use super::rules::traffic::Traffic;
 use super::{Code, Judgement, View};
 use crate::cluster::{Found, Pod};
@@ -68,7 +67,7 @@ pub(super) fn evaluate(
         judgements.extend(papers::judge_pod(&context, settings));
         let seen = view.host.pod(&uid).map(|(_, seen)| seen);
         let verdict = traffic.judge(&uid, facts, seen);
-        judgements.push(Judgement { code: Code::TrafficUnaccounted, subject: pod_subject(facts), verdict });
+        judgements.push(Judgement { code: Code::TrafficUnaccounted, subject: papers::subject(facts), verdict });
         if enforcement(facts, links.as_ref()) == Enforcement::Enforced {
             enforced.insert(uid, mode(facts, links.as_ref(), &settings.veth_prefix).ok());
         }

@@ -224,6 +224,7 @@ pub(super) const SGP_DNS_BLOCKED: Entry = Entry {
     ends: "",
     causes: &[
         ("groups", "others get answers: port 53 is missing in the pod's egress rules or in CoreDNS's ingress rules"),
+        ("groups_or_network_policy", "the same, or the NetworkPolicy that selects the pod and is named"),
         ("node_local_dns", "the resolver is a link-local address of the node, which pods in strict mode cannot reach"),
     ],
     advice: "Allow TCP and UDP 53 from the pod's group to CoreDNS's group, on both sides.",

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::{Code, Entry};
+use super::{Code, Entry, advice};
 use crate::finding::Severity;
 
 /// `sekisho explain -o json`.
@@ -21,6 +21,8 @@ pub struct Explanation {
     ends: String,
     causes: Vec<Named>,
     advice: &'static str,
+    /// Where a cause needs another advice.
+    advice_by_cause: Vec<Named>,
     commands: Vec<Named>,
     links: Vec<Named>,
 }
@@ -50,6 +52,7 @@ impl Code {
             ends: ends(self),
             causes: named(causes),
             advice,
+            advice_by_cause: advice::of_code(self).map(|(name, text)| Named { name, text }).collect(),
             commands: named(commands),
             links: named(links),
         }
@@ -86,6 +89,9 @@ impl Code {
             writeln!(out, "| `{name}` | {text} |")?;
         }
         writeln!(out, "\n## What to do\n\n{}\n", entry.advice)?;
+        for (cause, advice) in advice::of_code(self) {
+            writeln!(out, "- `{cause}`: {advice}\n")?;
+        }
         for (what, command) in entry.commands {
             writeln!(out, "- {what}:\n\n      {command}\n")?;
         }
@@ -118,6 +124,9 @@ impl Code {
         }
         writeln!(out, "\nWHAT TO DO")?;
         wrap(out, entry.advice, "  ", "  ", width)?;
+        for (cause, advice) in advice::of_code(self) {
+            wrap(out, &format!("{cause}: {advice}"), "  - ", "    ", width)?;
+        }
         for (what, command) in entry.commands {
             // Commands are for copying: never wrapped.
             writeln!(out, "\n  # {what}\n  {command}")?;

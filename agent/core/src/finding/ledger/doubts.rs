@@ -1,6 +1,7 @@
 //! What could not be told: by code and reason, with the subjects. An answer, not an alarm.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,9 +17,15 @@ const NAMED: usize = 16;
 
 #[derive(Debug, Default)]
 pub(super) struct Doubts {
-    open: BTreeMap<(Code, &'static str), BTreeMap<Subject, BootNs>>,
+    open: BTreeMap<(Code, &'static str), BTreeMap<Subject, Doubt>>,
     len: usize,
     refused: u64,
+}
+
+#[derive(Debug)]
+struct Doubt {
+    at: BootNs,
+    object: Option<Arc<str>>,
 }
 
 /// One rule that cannot tell, for one reason.
@@ -32,6 +39,9 @@ pub struct CannotTellRow {
     pub count: u64,
     /// Some of them, at most 16.
     pub subjects: Vec<Subject>,
+    /// Objects because of which it cannot, as `NetworkPolicy shop/deny-all`, at most 16; empty where none is to blame.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub objects: Vec<Arc<str>>,
 }
 
 impl Doubts {
@@ -40,14 +50,21 @@ impl Doubts {
         self.retain(|code, _| !codes.contains(&code));
     }
 
-    pub(super) fn note(&mut self, code: Code, why: &'static str, subject: &Subject, now: BootNs) {
+    pub(super) fn note(
+        &mut self,
+        code: Code,
+        why: &'static str,
+        object: Option<Arc<str>>,
+        subject: &Subject,
+        at: BootNs,
+    ) {
         let listed = self.open.get(&(code, why)).is_some_and(|subjects| subjects.contains_key(subject));
         if !listed && self.len >= MAX_DOUBTS {
             self.refused += 1;
             return;
         }
         self.len += usize::from(!listed);
-        self.open.entry((code, why)).or_default().insert(subject.clone(), now);
+        self.open.entry((code, why)).or_default().insert(subject.clone(), Doubt { at, object });
     }
 
     /// Forgets what no evaluation takes back.
@@ -65,14 +82,20 @@ impl Doubts {
             why: (*why).to_owned(),
             count: subjects.len() as u64,
             subjects: subjects.keys().take(NAMED).cloned().collect(),
+            objects: objects_of(subjects),
         })
     }
 
     fn retain(&mut self, keep: impl Fn(Code, BootNs) -> bool) {
         for ((code, _), subjects) in &mut self.open {
-            subjects.retain(|_, at| keep(*code, *at));
+            subjects.retain(|_, doubt| keep(*code, doubt.at));
         }
         self.open.retain(|_, subjects| !subjects.is_empty());
         self.len = self.open.values().map(BTreeMap::len).sum();
     }
+}
+
+fn objects_of(subjects: &BTreeMap<Subject, Doubt>) -> Vec<Arc<str>> {
+    let objects: BTreeSet<_> = subjects.values().filter_map(|doubt| doubt.object.clone()).collect();
+    objects.into_iter().take(NAMED).collect()
 }

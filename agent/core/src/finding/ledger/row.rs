@@ -27,7 +27,7 @@ pub(super) fn row(key: &Key, finding: &Finding) -> FindingRow {
         count: finding.count,
         watched_since: finding.watched_since,
         text,
-        advice: key.code.entry().advice.to_owned(),
+        advice: key.code.advice(&finding.cause).to_owned(),
         evidence: finding.evidence.clone(),
         accepted_reason: finding.accepted.as_deref().map(ToOwned::to_owned),
     }

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use super::flows::{About, Others, Step, Try};
-use super::{pod_subject, violation, whom, why};
-use crate::facts::{PodFacts, ProbeKind};
+use super::{violation, whom, why};
+use crate::facts::{NetworkPolicyFacts, PodFacts, ProbeKind};
 use crate::finding::{Code, Evidence, Severity, Subject, View, Violation};
 use crate::output::{FlowRow, PeerClass};
 use crate::papers::enforcement::Mode;
-use crate::papers::selector;
+use crate::papers::{self, selector};
 
 /// Label by which a pod joins Istio's ambient mesh (<https://istio.io/latest/docs/ambient/usage/add-workloads/>).
 const AMBIENT_LABEL: (&str, &str) = ("istio.io/dataplane-mode", "ambient");
@@ -16,7 +16,8 @@ const AMBIENT_LABEL: (&str, &str) = ("istio.io/dataplane-mode", "ambient");
 /// What a step leads to.
 pub(in crate::finding) enum Outcome {
     Violated(Code, Subject, Violation, u64),
-    CannotTell(Code, Subject, &'static str),
+    /// And the object because of which it cannot, where there is one.
+    CannotTell(Code, Subject, &'static str, Option<Arc<str>>),
     Cleared(Code, Subject),
 }
 
@@ -35,7 +36,7 @@ pub(in crate::finding) fn judge(
             let tried = Tried { pair, times, failures, seconds: over_ns / 1_000_000_000, others };
             match tried.pair.about {
                 About::Flow => Some(flow(&tried, subject, pod, has_forgotten, view)),
-                About::Dns => Some(dns(&tried, subject, mode)),
+                About::Dns => Some(dns(&tried, subject, pod, mode, view)),
                 About::Probe => probe(&tried, subject, pod, mode, view),
             }
         }
@@ -74,35 +75,25 @@ fn subject(pair: &Try, pod: &PodFacts) -> Subject {
         About::Flow => format!("{host}:{port}/tcp"),
         About::Dns => format!("{host}:{port}"),
     };
-    Subject { peer: peer.into(), ..pod_subject(pod) }
+    Subject { peer: peer.into(), ..papers::subject(pod) }
 }
 
 fn flow(tried: &Tried, subject: Subject, pod: &PodFacts, has_forgotten: bool, view: View<'_>) -> Outcome {
     let code = Code::SgpBlockedFlow;
-    let policies = view.cluster.network_policies();
-    let selects = policies.iter().flat_map(|policies| policies.iter()).any(|policy| {
-        policy.namespace == pod.namespace && selector::matches(&policy.pod_selector, &pod.labels).unwrap_or(true)
-    });
-    if selects {
-        return Outcome::CannotTell(code, subject, why::NETWORK_POLICY);
+    if let Some(policy) = network_policy(pod, view) {
+        return Outcome::CannotTell(code, subject, why::NETWORK_POLICY, Some(policy));
     }
     if has_forgotten {
-        return Outcome::CannotTell(code, subject, why::FORGOTTEN);
+        return Outcome::CannotTell(code, subject, why::FORGOTTEN, None);
     }
     let (cause, others) = match tried.others {
-        Others::Failed => return Outcome::CannotTell(code, subject, why::PEER_SILENT),
+        Others::Failed => return Outcome::CannotTell(code, subject, why::PEER_SILENT, None),
         Others::Reached => ("only_this_pod", "; others on this node, without its groups, get answers"),
         Others::NotKnown => {
             ("unanswered", "; a rule of its groups or of the peer's may be missing, or the peer is dead")
         }
     };
-    let unread = match policies {
-        None => ". Network policies are not known: one would look the same",
-        Some(_) if view.cluster.network_policies_may_be_missing() => {
-            ". Network policies cannot be read just now: a new one would look the same"
-        }
-        Some(_) => "",
-    };
+    let unread = unread(view);
     let text = format!(
         "{} gets no answer from {}: {} attempts in {} s, none ever answered{others}{unread}",
         whom(&subject),
@@ -113,7 +104,29 @@ fn flow(tried: &Tried, subject: Subject, pod: &PodFacts, has_forgotten: bool, vi
     violated(code, subject, cause, text, tried)
 }
 
-fn dns(tried: &Tried, subject: Subject, mode: Option<Mode>) -> Outcome {
+/// The first by name of the network policies that select a pod, as far as they are known. One whose selector cannot be
+/// read may select it.
+fn network_policy(pod: &PodFacts, view: View<'_>) -> Option<Arc<str>> {
+    let selects = |policy: &&Arc<NetworkPolicyFacts>| {
+        policy.namespace == pod.namespace && selector::matches(&policy.pod_selector, &pod.labels).unwrap_or(true)
+    };
+    let policies = view.cluster.network_policies()?.iter().filter(selects);
+    let policy = policies.min_by(|a, b| a.name.cmp(&b.name))?;
+    Some(format!("NetworkPolicy {}/{}", policy.namespace, policy.name).into())
+}
+
+/// What is to be added when network policies may be there that nobody knows.
+fn unread(view: View<'_>) -> &'static str {
+    match view.cluster.network_policies() {
+        None => ". Network policies are not known: one would look the same",
+        Some(_) if view.cluster.network_policies_may_be_missing() => {
+            ". Network policies cannot be read just now: a new one would look the same"
+        }
+        Some(_) => "",
+    }
+}
+
+fn dns(tried: &Tried, subject: Subject, pod: &PodFacts, mode: Option<Mode>, view: View<'_>) -> Outcome {
     let code = Code::SgpDnsBlocked;
     let is_link_local = tried.pair.ip.starts_with("169.254.");
     if is_link_local && mode == Some(Mode::Strict) {
@@ -125,18 +138,27 @@ fn dns(tried: &Tried, subject: Subject, mode: Option<Mode>) -> Outcome {
         return violated(code, subject, "node_local_dns", text, tried);
     }
     if tried.others != Others::Reached {
-        return Outcome::CannotTell(code, subject, why::PEER_SILENT);
+        return Outcome::CannotTell(code, subject, why::PEER_SILENT, None);
     }
+    // That names do not resolve is so whoever drops the queries.
+    let (cause, because) = match network_policy(pod, view) {
+        Some(policy) => {
+            ("groups_or_network_policy", format!(": its groups refuse it, or {policy}, which selects the pod"))
+        }
+        None => ("groups", unread(view).to_owned()),
+    };
     let text = format!(
-        "{} gets no answer from DNS at {}: {} queries in {} s, while others on this node get answers from it",
+        "{} gets no answer from DNS at {}: {} queries in {} s, while others on this node get answers from it{because}",
         whom(&subject),
         subject.peer,
         tried.failures,
         tried.seconds
     );
-    violated(code, subject, "groups", text, tried)
+    violated(code, subject, cause, text, tried)
 }
 
+/// No network policy is to blame for a probe: what comes from a pod's own node is always let in
+/// (<https://kubernetes.io/docs/concepts/services-networking/network-policies/>).
 fn probe(tried: &Tried, subject: Subject, pod: &PodFacts, mode: Option<Mode>, view: View<'_>) -> Option<Outcome> {
     let is_probed = pod.containers.iter().any(|container| {
         let by_port = |kind: ProbeKind| kind != ProbeKind::Exec;

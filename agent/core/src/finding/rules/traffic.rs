@@ -123,7 +123,7 @@ impl Traffic {
         if pod.runtime_class.is_some() {
             return Verdict::CannotTell(why::SANDBOX);
         }
-        let who = whom(&super::pod_subject(pod));
+        let who = whom(&crate::papers::subject(pod));
         match (seen.and_then(|seen| seen.packet_sockets), self.pods.get(uid)) {
             (Some(sockets @ 1..), _) => {
                 let text = format!(

@@ -128,6 +128,8 @@ fn a_network_policy_that_selects_the_pod_may_be_what_drops() {
     tries(&mut bench, 1, 6, DB, Outcome::TimedOut);
     assert_eq!(bench.open(), []);
     assert_eq!(bench.doubts(Code::SgpBlockedFlow), ["network_policy_selects_pod"]);
+    let named = bench.engine.ledger().doubts().flat_map(|row| row.objects).collect::<Vec<_>>();
+    assert_eq!(named, [Arc::from("NetworkPolicy shop/deny")]);
     // One that selects others.
     let other = Selector { match_labels: [("app".to_owned(), "till".to_owned())].into(), ..Selector::default() };
     let mut bench = strict();
@@ -196,6 +198,32 @@ fn dns_is_blocked_when_others_get_answers_from_the_same_resolver() {
         bench.wait(10);
     }
     assert_eq!(bench.open(), []);
+}
+
+#[test]
+fn a_network_policy_beside_the_groups_is_named_where_names_do_not_resolve() {
+    let ask = |bench: &mut Bench| {
+        for _ in 0..4 {
+            bench.feed(query(1, "172.20.0.10", false));
+            bench.feed(query(2, "172.20.0.10", true));
+            bench.wait(10);
+        }
+        bench.row(Code::SgpDnsBlocked)
+    };
+    let deny = NetworkPolicyFacts { namespace: "shop".into(), name: "deny".into(), ..NetworkPolicyFacts::default() };
+    let mut bench = strict();
+    bench.feed(cluster(ClusterFact::NetworkPoliciesReplaced(vec![Arc::new(deny.clone())])));
+    let row = ask(&mut bench);
+    assert_eq!(row.cause, "groups_or_network_policy");
+    assert!(row.text.contains("NetworkPolicy shop/deny") && row.advice.contains("NetworkPolicy"), "{row:?}");
+    // One of another namespace, and one that nobody knows of.
+    let other = NetworkPolicyFacts { namespace: "till".into(), ..deny };
+    let mut bench = strict();
+    bench.feed(cluster(ClusterFact::NetworkPoliciesReplaced(vec![Arc::new(other)])));
+    let row = ask(&mut bench);
+    assert!(row.cause == "groups" && !row.text.contains("etwork polic"), "{row:?}");
+    let row = ask(&mut strict());
+    assert!(row.cause == "groups" && row.text.contains("Network policies are not known"), "{row:?}");
 }
 
 #[test]

@@ -1,13 +1,15 @@
 //! Waivers for node agents of AWS, and for kube2iam and kiam: what they do is their work.
 //!
 //! A name alone can be taken by anybody who may create pods in the namespace, so each is known by namespace, service
-//! account *and* repository of the image. A copy in a registry of one's own needs a waiver of one's own. Registries of
-//! EKS add-ons: <https://docs.aws.amazon.com/eks/latest/userguide/add-ons-images.html>.
+//! account *and* repository of the image. A copy in a registry of one's own needs a waiver of one's own.
 
 use super::Who;
 use crate::finding::Code;
 
-/// AWS accounts that hold the images of EKS add-ons, one or several regions each.
+/// AWS accounts that hold the images of EKS add-ons, one or several regions each: those of the page
+/// <https://docs.aws.amazon.com/eks/latest/userguide/add-ons-images.html>, and those of the newer regions `ap-east-2`,
+/// `ap-southeast-5` to `-7` and `mx-central-1` that EKS's own machine images pull from
+/// (`get-ecr-uri.sh` of <https://github.com/awslabs/amazon-eks-ami>).
 const EKS_ACCOUNTS: [&str; 22] = [
     "602401143452",
     "013241004608",
