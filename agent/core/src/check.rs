@@ -13,12 +13,15 @@ use serde::Serialize;
 
 use crate::facts::{GroupEvent, NodeFacts, PodFacts, PolicyFacts, ServiceAccountFacts};
 use crate::finding::{Judgement, Verdict, Violation};
+use crate::output::State;
 use crate::papers::demand::demanded;
 use crate::papers::enforcement::Mode;
 use crate::papers::identity::Associations;
+use crate::papers::waivers::{self, Waiver, Who};
 use crate::papers::{
     Account, PodContext, Selected, Settings, admission, judge_pod, judge_policy, pod_object, policy_object,
 };
+use crate::time::WallNs;
 
 pub use self::report::{CannotTell, CheckReport, Finding, Identity, PodReport, Problem};
 
@@ -81,6 +84,10 @@ pub struct Options {
     pub mode: Option<Mode>,
     /// Pod Identity associations of the cluster.
     pub associations: Associations,
+    /// Findings that are as they should be; those for AWS's own node agents are built in.
+    pub waivers: Vec<Waiver>,
+    /// Now: waivers end.
+    pub now: WallNs,
 }
 
 /// Reviews manifests.
@@ -99,7 +106,8 @@ pub fn check(manifests: Manifests, options: &Options) -> CheckReport {
     let mut findings = Vec::new();
     for Placed { place, fact: policy } in policies.into_values() {
         for judgement in judge_policy(&policy, Selected::Always, &options.settings) {
-            findings.extend(finding(judgement, &place, &policy_object(&policy)));
+            let who = Who { namespace: &policy.namespace, ..Who::default() };
+            findings.extend(finding(judgement, &place, &policy_object(&policy), &who, options));
         }
         by_namespace.entry(policy.namespace.clone()).or_default().push(Arc::new(policy));
     }
@@ -153,7 +161,9 @@ fn review(place: &Place, kind: &Arc<str>, around: &PodContext<'_>, options: &Opt
             let container = judgement.subject.container.clone();
             cannot_tell.push(CannotTell { code: judgement.code, container, why });
         } else {
-            findings.extend(finding(judgement, place, &name));
+            let container = Some(&*judgement.subject.container).filter(|name| !name.is_empty()).map(str::to_owned);
+            let who = Who::of(pod, container.as_deref());
+            findings.extend(finding(judgement, place, &name, &who, options));
         }
     }
     PodReport {
@@ -174,14 +184,17 @@ fn review(place: &Place, kind: &Arc<str>, around: &PodContext<'_>, options: &Opt
     }
 }
 
-fn finding(judgement: Judgement, place: &Place, object: &str) -> Option<Finding> {
+fn finding(judgement: Judgement, place: &Place, object: &str, who: &Who<'_>, options: &Options) -> Option<Finding> {
     let Judgement { code, subject, verdict } = judgement;
     let Verdict::Violated(violation) = verdict else { return None };
     let Violation { severity, cause, text, evidence } = *violation;
-    let advice = code.entry().advice;
+    let advice = code.advice(cause);
+    let accepted = waivers::accepting(&options.waivers, code, who, options.now);
     Some(Finding {
         code,
         severity,
+        state: if accepted.is_some() { State::Accepted } else { State::Open },
+        accepted_reason: accepted.map(Arc::from),
         text,
         cause,
         advice,

@@ -8,14 +8,15 @@ mod text;
 use std::path::PathBuf;
 
 use agent_core::check::{Options, check};
-use agent_core::finding::Severity;
-use agent_core::papers::Settings;
+use agent_core::finding::{Settings, Severity};
 use agent_core::papers::enforcement::Mode;
 use agent_core::papers::identity::Associations;
 use clap::{Args, ValueEnum};
 
 use super::{Exit, print};
+use crate::config::{Config, Findings, Sources};
 use crate::lines::json;
+use crate::node;
 
 /// Says what the pods of manifests will run with, security groups and AWS identity, and what is wrong with them. Needs
 /// no cluster and no AWS account.
@@ -23,12 +24,18 @@ use crate::lines::json;
 /// Reads pods, everything with a pod template, service accounts, security group policies and namespaces, as YAML or
 /// JSON; nodes and events too where they stand beside pods of a cluster. Other objects are skipped and counted. An
 /// object without a uid is judged by what admission will make of it, one with a uid (taken from a cluster) as it is.
-/// Exits with 1 when there are findings (see --fail-on), 3 when something could not be read.
+/// Findings that a waiver accepts are shown as such, and count for nothing else. Exits with 1 when there are others (see
+/// --fail-on), 3 when something could not be read.
 #[derive(Args)]
 pub(super) struct Check {
     /// Files, directories (with everything below that ends in .yaml, .yml or .json), or - for standard input.
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
+
+    /// The agent's configuration: its `findings` hold here too, waivers above all. Options come before it, the environment
+    /// is not looked at.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
 
     /// Pod Identity associations of the cluster, which manifests do not tell: what `aws eks
     /// list-pod-identity-associations --cluster-name NAME` printed as JSON.
@@ -43,13 +50,13 @@ pub(super) struct Check {
     #[arg(long, value_enum, value_name = "MODE")]
     enforcement_mode: Option<EnforcementMode>,
 
-    /// Most security groups of an interface: the account's quota.
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u8).range(5..=16))]
-    max_security_groups: u8,
+    /// Most security groups of an interface: the account's quota, 5 when nothing else is said.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(5..=16))]
+    max_security_groups: Option<u8>,
 
-    /// What the annotations of the IRSA webhook begin with.
-    #[arg(long, value_name = "PREFIX", default_value = crate::cluster::convert::IRSA_PREFIX_DEFAULT)]
-    irsa_annotation_prefix: String,
+    /// What the annotations of the IRSA webhook begin with, eks.amazonaws.com when nothing else is said.
+    #[arg(long, value_name = "PREFIX")]
+    irsa_annotation_prefix: Option<String>,
 
     /// Least severity that makes the exit code 1. Information alone does not, unless asked for: it is advice.
     #[arg(long, value_enum, value_name = "SEVERITY", default_value = "low")]
@@ -94,17 +101,17 @@ impl Check {
             Some(file) => Associations::Known(associations::read(file)?),
             None => Associations::Unknown,
         };
-        let settings = Settings {
-            cluster_groups: self.cluster_security_group.iter().map(|id| id.as_str().into()).collect(),
-            max_groups: usize::from(self.max_security_groups),
-            ..Settings::default()
-        };
+        let sources = Sources { file: self.config.clone(), environment: &|_| None, flags: Vec::new() };
+        let findings = self.findings(Config::load(&sources)?.findings);
+        let prefix = findings.irsa_annotation_prefix.clone();
+        let Settings { papers: settings, waivers } = findings.settings();
         let mode = self.enforcement_mode.map(|mode| match mode {
             EnforcementMode::Strict => Mode::Strict,
             EnforcementMode::Standard => Mode::Standard,
         });
-        let manifests = read::manifests(&self.paths, &self.irsa_annotation_prefix);
-        let report = check(manifests, &Options { settings, mode, associations });
+        let manifests = read::manifests(&self.paths, &prefix);
+        let now = node::clock().1;
+        let report = check(manifests, &Options { settings, mode, associations, waivers, now });
         for problem in &report.errors {
             eprintln!("sekisho: {}", text::problem(problem));
         }
@@ -120,6 +127,22 @@ impl Check {
             (true, true) => Exit::Found,
             (true, false) => Exit::Fine,
         })
+    }
+}
+
+impl Check {
+    /// The configuration's, with what options say in its place.
+    fn findings(&self, mut findings: Findings) -> Findings {
+        if !self.cluster_security_group.is_empty() {
+            findings.cluster_security_groups.clone_from(&self.cluster_security_group);
+        }
+        if let Some(most) = self.max_security_groups {
+            findings.max_groups = most.into();
+        }
+        if let Some(prefix) = &self.irsa_annotation_prefix {
+            findings.irsa_annotation_prefix.clone_from(prefix);
+        }
+        findings
     }
 }
 

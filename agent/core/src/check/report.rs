@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::Place;
 use crate::finding::{Code, Evidence, Severity, Subject};
-use crate::output::SCHEMA;
+use crate::output::{SCHEMA, State};
 use crate::papers::enforcement::Mode;
 use crate::papers::identity::Kind;
 
@@ -82,6 +82,11 @@ pub struct Finding {
     pub code: Code,
     /// How bad.
     pub severity: Severity,
+    /// `open`, or `accepted` by a waiver.
+    pub state: State,
+    /// What the waiver says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accepted_reason: Option<Arc<str>>,
     /// In a sentence.
     pub text: String,
     /// Why, from the code's closed list.
@@ -134,8 +139,8 @@ impl CheckReport {
         Self { schema: SCHEMA, kind: "check", pods, findings, skipped, skipped_kinds, errors }
     }
 
-    /// Findings of at least a severity.
+    /// Findings of at least a severity that nobody accepted.
     pub fn at_least(&self, severity: Severity) -> impl Iterator<Item = &Finding> {
-        self.findings.iter().filter(move |finding| finding.severity >= severity)
+        self.findings.iter().filter(move |finding| finding.state == State::Open && finding.severity >= severity)
     }
 }

@@ -305,3 +305,50 @@ fn the_answer_has_the_promised_fields() {
         serde_json::json!({"file": "cart.yaml", "document": 1, "line": 9, "text": "is not YAML"})
     );
 }
+
+#[test]
+fn what_is_accepted_is_shown_and_does_not_count() {
+    let policies = [policy("a", &["sg-1"]), PolicyFacts { groups: Vec::new(), ..policy("empty", &[]) }];
+    let mut pod = deployment();
+    pod.pod.host_network = true;
+    let waive = |waiver: Waiver, now: i64| {
+        let options = Options {
+            waivers: vec![Waiver { reason: "agreed".to_owned(), ..waiver }],
+            now: WallNs(now),
+            ..nobody_associated()
+        };
+        check(manifests(vec![pod.clone()], None, &policies), &options)
+    };
+    let open = |report: &CheckReport| -> Vec<_> {
+        report.at_least(Severity::Info).map(|finding| finding.code.name()).collect()
+    };
+    let report = waive(Waiver { namespace: Some("elsewhere".to_owned()), ..Waiver::default() }, 0);
+    assert_eq!(open(&report), ["sgp-invalid", "sgp-not-enforced"], "it names somebody else");
+
+    let of_workload = || Waiver { workload: Some("Deployment/cart".to_owned()), ..Waiver::default() };
+    let report = waive(of_workload(), 0);
+    assert_eq!(open(&report), ["sgp-invalid"], "a policy is of no workload");
+    let accepted = &report.pods[0].findings[0];
+    assert_eq!((accepted.state, accepted.accepted_reason.as_deref()), (State::Accepted, Some("agreed")));
+    assert_eq!(codes(&report), ["sgp-invalid", "sgp-not-enforced"], "all are shown");
+    let report = waive(Waiver { namespace: Some("shop".to_owned()), ..Waiver::default() }, 0);
+    assert_eq!(open(&report), [""; 0], "a namespace holds policies too");
+
+    let until = Waiver { until: Some(WallNs(10)), ..of_workload() };
+    assert_eq!(open(&waive(until.clone(), 9)), ["sgp-invalid"]);
+    assert_eq!(open(&waive(until, 10)), ["sgp-invalid", "sgp-not-enforced"], "it has ended");
+}
+
+#[test]
+fn agents_of_aws_are_accepted_in_manifests_too() {
+    let image = |repository: &str| {
+        let mut pod = deployment();
+        pod.pod.host_network = true;
+        (pod.pod.namespace, pod.pod.service_account) = ("kube-system".into(), "aws-node".into());
+        pod.pod.containers[0].image = format!("{repository}:v1.20.0").into();
+        let everywhere = PolicyFacts { namespace: "kube-system".into(), ..policy("all", &["sg-1"]) };
+        check(manifests(vec![pod], None, &[everywhere]), &nobody_associated()).findings[0].state
+    };
+    assert_eq!(image("602401143452.dkr.ecr.eu-west-1.amazonaws.com/amazon-k8s-cni"), State::Accepted);
+    assert_eq!(image("registry.example/amazon-k8s-cni"), State::Open);
+}

@@ -114,7 +114,18 @@ struct Found<'a> {
     message: Text<'a>,
     locations: [Location; 1],
     partial_fingerprints: Fingerprints,
+    /// Not empty: accepted, by a waiver.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    suppressions: Vec<Suppression<'a>>,
     properties: Properties<'a>,
+}
+
+#[derive(Serialize)]
+struct Suppression<'a> {
+    /// Not in the manifest itself: in the configuration, or built in.
+    kind: &'static str,
+    status: &'static str,
+    justification: &'a str,
 }
 
 #[derive(Serialize)]
@@ -199,7 +210,7 @@ pub(super) fn log(report: &CheckReport) -> Log<'_> {
 }
 
 fn result(finding: &Finding) -> Option<Found<'_>> {
-    let Finding { code, severity, text, cause, object, place, subject, .. } = finding;
+    let Finding { code, severity, text, cause, object, place, subject, accepted_reason, .. } = finding;
     let rule_index = RULES.iter().position(|rule| rule == code)?;
     Some(Found {
         rule_id: code.name(),
@@ -210,8 +221,15 @@ fn result(finding: &Finding) -> Option<Found<'_>> {
         partial_fingerprints: Fingerprints {
             finding_and_object: format!("{} {object} {}", code.name(), subject.container).trim_end().to_owned(),
         },
+        suppressions: accepted_reason.as_deref().map(Suppression::by_waiver).into_iter().collect(),
         properties: Properties { cause, severity: *severity, object },
     })
+}
+
+impl<'a> Suppression<'a> {
+    fn by_waiver(justification: &'a str) -> Self {
+        Self { kind: "external", status: "accepted", justification }
+    }
 }
 
 fn level(severity: Severity) -> &'static str {
@@ -243,3 +261,6 @@ fn location(place: &Place) -> Location {
     let region = (place.line > 0).then_some(Region { start_line: place.line });
     Location { physical_location: PhysicalLocation { artifact_location: ArtifactLocation { uri }, region } }
 }
+
+#[cfg(test)]
+mod tests;
