@@ -46,7 +46,7 @@ mod served;
 mod tests;
 
 use pump::{Ended, Pump, Surroundings};
-use served::{Heartbeat, Served};
+use served::{Heartbeat, Listing, Served};
 
 /// Batches of inputs between the kernel's thread and the pump: two of some 20,000 inputs of 250 bytes are 10 MiB at the
 /// most. When the queue is full the thread waits, the rings fill, and what they cannot take is counted there.
@@ -143,6 +143,8 @@ pub(crate) async fn run(config: Config, options: Options) -> Result<(), Error> {
     }
     let feed = Feed::default();
     let heartbeat = Heartbeat::default();
+    let is_told_pods = !config.standalone || !config.cluster.manifests.as_os_str().is_empty();
+    let listing = if is_told_pods { Listing::awaited() } else { Listing::default() };
     let status = Status {
         node: node_name.to_string(),
         pid: std::process::id(),
@@ -164,6 +166,7 @@ pub(crate) async fn run(config: Config, options: Options) -> Result<(), Error> {
             exporter,
             history,
             heartbeat: heartbeat.clone(),
+            listing: listing.clone(),
             status,
         },
         surroundings(&config),
@@ -191,7 +194,7 @@ pub(crate) async fn run(config: Config, options: Options) -> Result<(), Error> {
     });
     let web = listener.map(|listener| {
         log_address(&listener);
-        tokio::spawn(http::serve(listener, Arc::new(Served::new(exposition, heartbeat, probes.probes()))))
+        tokio::spawn(http::serve(listener, Arc::new(Served::new(exposition, heartbeat, listing, probes.probes()))))
     });
 
     let result = run_and_stop(pump, &probes, inputs, facts, questions, options.stop).await;

@@ -33,8 +33,8 @@ pub(crate) use catalogue::markdown;
 use findings::{FindingGauges, FindingLabels};
 use labels::{
     BuildLabels, BytesDirection, BytesLabels, ConnectionLabels, HistoryLabels, MetadataLabels, OpenedLabels,
-    ProbeLabels, ReasonLabels, RecordLabels, RetransmitLabels, SourceLabels, SuppressedLabels, Untracked,
-    UntrackedLabels, VerdictLabels, Workload,
+    OutcomeLabels, ProbeLabels, ReasonLabels, RecordLabels, RetransmitLabels, SourceLabels, SuppressedLabels,
+    Untracked, UntrackedLabels, VerdictLabels, Workload,
 };
 use node::Node;
 use rtt::RttHistograms;
@@ -58,6 +58,7 @@ pub(crate) struct Telemetry {
     verdicts: Family<VerdictLabels, Counter>,
     cluster_age: Family<SourceLabels, Gauge<f64, AtomicU64>>,
     cluster_left_out: Family<ReasonLabels, Counter>,
+    kubernetes_events: Family<OutcomeLabels, Counter>,
     records: Family<RecordLabels, Counter>,
     history_rows: Family<HistoryLabels, Counter>,
     history_size: Gauge,
@@ -108,6 +109,7 @@ impl Telemetry {
             verdicts: Family::default(),
             cluster_age: Family::default(),
             cluster_left_out: Family::default(),
+            kubernetes_events: Family::default(),
             records: Family::default(),
             history_rows: Family::default(),
             history_size: Gauge::default(),
@@ -129,6 +131,7 @@ impl Telemetry {
         catalogue::VERDICTS.register(registry, telemetry.verdicts.clone());
         catalogue::CLUSTER_AGE.register(registry, telemetry.cluster_age.clone());
         catalogue::CLUSTER_LEFT_OUT.register(registry, telemetry.cluster_left_out.clone());
+        catalogue::KUBERNETES_EVENTS.register(registry, telemetry.kubernetes_events.clone());
         catalogue::RECORDS.register(registry, telemetry.records.clone());
         catalogue::HISTORY_ROWS.register(registry, telemetry.history_rows.clone());
         catalogue::HISTORY_SIZE.register(registry, telemetry.history_size.clone());
@@ -281,6 +284,13 @@ impl Telemetry {
         }
         for (reason, count) in cluster.counts().by_reason() {
             raise(&self.cluster_left_out.get_or_create(&ReasonLabels { reason }), count);
+        }
+    }
+
+    /// Takes over what became of Kubernetes events.
+    pub(crate) fn kubernetes_events(&self, totals: impl IntoIterator<Item = (&'static str, u64)>) {
+        for (outcome, total) in totals {
+            raise(&self.kubernetes_events.get_or_create(&OutcomeLabels { outcome }), total);
         }
     }
 

@@ -170,6 +170,9 @@ impl Cluster {
                 self.counts.malformed += 1;
                 self.sources.entry(source).or_default().malformed += 1;
             }
+            ClusterFact::NoRoom { source: _, objects } => {
+                self.counts.no_room = self.counts.no_room.saturating_add(objects);
+            }
         }
     }
 

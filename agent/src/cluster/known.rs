@@ -95,7 +95,10 @@ impl Known {
                 self.fresh_at.insert(*source, *at);
                 false
             }
-            ClusterFact::Source { .. } | ClusterFact::RemotePod(_) | ClusterFact::Malformed { .. } => false,
+            ClusterFact::Source { .. }
+            | ClusterFact::RemotePod(_)
+            | ClusterFact::Malformed { .. }
+            | ClusterFact::NoRoom { .. } => false,
         }
     }
 

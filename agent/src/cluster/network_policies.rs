@@ -81,6 +81,7 @@ pub(super) async fn follow(access: &Access, teller: &Teller, jitter: Duration, m
                 *entry = Entry { due, read_at: Some(teller.now()), failed: false, policies, left_out };
                 not_before = Instant::now() + PACE;
                 tell(teller, &entries).await;
+                teller.no_room(Source::NetworkPolicies, left_out).await;
                 stand(teller, &entries).await;
             }
             Err(trouble) => {

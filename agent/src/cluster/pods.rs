@@ -40,15 +40,14 @@ pub(super) async fn follow(access: &Access, teller: &Teller, options: &Options, 
         match watch.next().await {
             Change::All(objects) => {
                 let mut pods = Vec::new();
-                if objects.len() > PODS_MAX {
-                    tracing::warn!(pods = objects.len(), kept = PODS_MAX, "the node has more pods than are followed");
-                }
+                let left_out = objects.len().saturating_sub(PODS_MAX);
                 for object in objects.into_iter().take(PODS_MAX) {
                     pods.extend(pod(object, teller, &options.conversion).await);
                 }
                 // The list as JSON was a hundred times what is kept of it.
                 memory::give_back();
                 teller.tell(vec![ClusterFact::PodsReplaced(pods)]).await;
+                teller.no_room(Source::Pods, left_out).await;
                 teller.alive(Source::Pods).await;
             }
             Change::Applied(object) => {
@@ -58,6 +57,8 @@ pub(super) async fn follow(access: &Access, teller: &Teller, options: &Options, 
                     });
                     if room {
                         teller.tell(vec![ClusterFact::Pod(pod)]).await;
+                    } else {
+                        teller.no_room(Source::Pods, 1).await;
                     }
                 }
                 teller.alive(Source::Pods).await;

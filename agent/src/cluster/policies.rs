@@ -81,19 +81,19 @@ impl Follower<'_> {
                 for object in objects {
                     policies.extend(self.policy(object).await);
                 }
+                let left_out = policies.len().saturating_sub(POLICIES_MAX);
                 policies.truncate(POLICIES_MAX);
                 // Most of what was read is of other namespaces.
                 memory::give_back();
                 self.listed = true;
                 self.pending.clear();
                 self.teller.tell(vec![ClusterFact::PoliciesReplaced { policies, installed: true }]).await;
+                self.teller.no_room(Source::Policies, left_out).await;
                 self.teller.alive(Source::Policies).await;
             }
             Change::Applied(object) => {
-                if let Some(policy) = self.policy(object).await
-                    && self.teller.known(|known| known.policies.len()) < POLICIES_MAX
-                {
-                    self.teller.tell(vec![ClusterFact::Policy(policy)]).await;
+                if let Some(policy) = self.policy(object).await {
+                    self.keep(vec![policy]).await;
                 }
                 self.teller.alive(Source::Policies).await;
             }
@@ -142,16 +142,37 @@ impl Follower<'_> {
         for object in list.items {
             policies.extend(self.policy(object).await);
         }
-        let mut facts: Vec<ClusterFact> = self.teller.known(|known| {
+        let facts: Vec<ClusterFact> = self.teller.known(|known| {
             let here = known.policies.iter().filter(|policy| policy.namespace == *namespace);
             here.filter(|policy| !policies.iter().any(|now| now.name == policy.name))
                 .map(|policy| gone(policy))
                 .collect()
         });
-        facts.extend(policies.into_iter().map(ClusterFact::Policy));
         self.pending.remove(namespace);
         self.teller.tell(facts).await;
+        self.keep(policies).await;
         Ok(())
+    }
+
+    /// Tells of policies that came or changed, as far as there is room for those that came.
+    async fn keep(&self, policies: Vec<Arc<PolicyFacts>>) {
+        let (mut kept, mut left_out) = (Vec::new(), 0);
+        self.teller.known(|known| {
+            let mut room = POLICIES_MAX.saturating_sub(known.policies.len());
+            for policy in policies {
+                let is = |other: &Arc<PolicyFacts>| other.namespace == policy.namespace && other.name == policy.name;
+                if known.policies.iter().any(is) {
+                    kept.push(ClusterFact::Policy(policy));
+                } else if room > 0 {
+                    room -= 1;
+                    kept.push(ClusterFact::Policy(policy));
+                } else {
+                    left_out += 1;
+                }
+            }
+        });
+        self.teller.tell(kept).await;
+        self.teller.no_room(Source::Policies, left_out).await;
     }
 
     /// The facts of a policy, if it matters here.

@@ -39,6 +39,10 @@ const SAY_DROPPED_EVERY: Duration = Duration::from_mins(10);
 /// Longest note that the API takes, bytes.
 const NOTE_BYTES_MAX: usize = 1_024;
 
+/// Where notes end: written (a repeat counts its event up), left out for a repeat within [`REPEAT_EVERY`], about a pod that
+/// is gone, or dropped: too many waited, the node or the pod had its share, the API refused or gave no answer.
+const OUTCOMES: [&str; 6] = ["written", "repeated", "pod_gone", "queue_full", "rate_limited", "failed"];
+
 /// What an event says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Note {
@@ -64,37 +68,59 @@ pub(crate) struct Note {
 #[derive(Clone)]
 pub(crate) struct Publisher {
     sender: mpsc::Sender<Note>,
-    dropped: Arc<AtomicU64>,
+    ends: Arc<Ends>,
+}
+
+/// How many notes ended where. Each ends in one place.
+#[derive(Debug, Default)]
+struct Ends {
+    written: AtomicU64,
+    repeated: AtomicU64,
+    pod_gone: AtomicU64,
+    queue_full: AtomicU64,
+    rate_limited: AtomicU64,
+    failed: AtomicU64,
 }
 
 impl Publisher {
-    /// Takes a note, unless too many wait; whether it did.
-    pub(crate) fn publish(&self, note: Note) -> bool {
-        let taken = self.sender.try_send(note).is_ok();
-        if !taken {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+    /// Takes a note, unless too many wait.
+    pub(crate) fn publish(&self, note: Note) {
+        if self.sender.try_send(note).is_err() {
+            count(&self.ends.queue_full);
         }
-        taken
     }
 
-    /// Notes that were dropped: the queue was full, a rate was reached, or the API refused.
-    #[cfg(test)]
-    pub(crate) fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+    /// Notes by where they ended, for `sekisho_kubernetes_events_total`.
+    pub(crate) fn ends(&self) -> [(&'static str, u64); 6] {
+        let Ends { written, repeated, pod_gone, queue_full, rate_limited, failed } = &*self.ends;
+        let all = [written, repeated, pod_gone, queue_full, rate_limited, failed];
+        let mut all = all.into_iter().map(|ended| ended.load(Ordering::Relaxed));
+        OUTCOMES.map(|outcome| (outcome, all.next().unwrap_or(0)))
     }
+}
+
+impl Ends {
+    /// Notes that ought to have been written.
+    fn dropped(&self) -> u64 {
+        [&self.queue_full, &self.rate_limited, &self.failed].map(|ended| ended.load(Ordering::Relaxed)).iter().sum()
+    }
+}
+
+fn count(ended: &AtomicU64) {
+    ended.fetch_add(1, Ordering::Relaxed);
 }
 
 /// Where notes come out.
 pub(super) struct Notes {
     receiver: mpsc::Receiver<Note>,
-    dropped: Arc<AtomicU64>,
+    ends: Arc<Ends>,
 }
 
 /// A way to write events, and where they come out.
 pub(super) fn queue() -> (Publisher, Notes) {
     let (sender, receiver) = mpsc::channel(QUEUE);
-    let dropped = Arc::new(AtomicU64::new(0));
-    (Publisher { sender, dropped: Arc::clone(&dropped) }, Notes { receiver, dropped })
+    let ends = Arc::new(Ends::default());
+    (Publisher { sender, ends: Arc::clone(&ends) }, Notes { receiver, ends })
 }
 
 /// A bucket of tokens.
@@ -124,7 +150,7 @@ pub(super) async fn publish(access: &Access, teller: &Teller, node: &str, notes:
     let mut backoff = Backoff::new();
     let mut said = (0, Instant::now());
     while let Some(note) = notes.receiver.recv().await {
-        let dropped = notes.dropped.load(Ordering::Relaxed);
+        let dropped = notes.ends.dropped();
         if dropped > said.0 && said.1.elapsed() >= SAY_DROPPED_EVERY {
             tracing::warn!(
                 dropped,
@@ -135,24 +161,29 @@ pub(super) async fn publish(access: &Access, teller: &Teller, node: &str, notes:
         written.retain(|_, event| event.at.elapsed() < WRITTEN_FOR);
         of_pods.retain(|_, bucket| !bucket.is_full());
         // A pod that is gone needs no event: nobody can describe it.
-        let Some(uid) = note.uid.clone().or_else(|| uid(teller, &note)) else { continue };
+        let Some(uid) = note.uid.clone().or_else(|| uid(teller, &note)) else {
+            count(&notes.ends.pod_gone);
+            continue;
+        };
         let key = (Arc::clone(&uid), note.reason.clone(), note.action, note.text.clone());
         if written.get(&key).is_some_and(|event| event.at.elapsed() < REPEAT_EVERY) {
+            count(&notes.ends.repeated);
             continue;
         }
         let pod = of_pods.entry(Arc::clone(&uid)).or_insert_with(|| Bucket::new(POD_BURST, POD_EVERY));
         if !(pod.take() && of_node.take()) {
-            notes.dropped.fetch_add(1, Ordering::Relaxed);
+            count(&notes.ends.rate_limited);
             continue;
         }
         match write(access, node, &note, &uid, written.get(&key)).await {
             Ok(event) => {
+                count(&notes.ends.written);
                 if written.len() < WRITTEN_MAX {
                     written.insert(key, event);
                 }
             }
             Err(trouble) => {
-                notes.dropped.fetch_add(1, Ordering::Relaxed);
+                count(&notes.ends.failed);
                 written.remove(&key);
                 if trouble.kind == Kind::Unauthorized {
                     access.refused();

@@ -56,6 +56,7 @@ impl Teller {
                     ClusterFact::Source { .. }
                         | ClusterFact::RemotePod(_)
                         | ClusterFact::Malformed { .. }
+                        | ClusterFact::NoRoom { .. }
                         // A list is a replace, and says also that it was asked.
                         | ClusterFact::PodsReplaced(_)
                         | ClusterFact::PoliciesReplaced { .. }
@@ -127,6 +128,14 @@ impl Teller {
         let Malformed { kind, object, why } = malformed;
         tracing::warn!(%kind, %object, %why, "an object of the cluster cannot be read");
         self.tell(vec![ClusterFact::Malformed { source, object, why }]).await;
+    }
+
+    /// Objects for which there is no room, if any.
+    pub(super) async fn no_room(&self, source: Source, objects: usize) {
+        if objects > 0 {
+            tracing::warn!(?source, objects, "objects of the cluster are left out: there are more than are kept");
+            self.tell(vec![ClusterFact::NoRoom { source, objects: objects as u64 }]).await;
+        }
     }
 
     /// Looks at what is known.

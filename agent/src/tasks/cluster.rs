@@ -117,6 +117,11 @@ impl Reach {
         }
     }
 
+    /// Kubernetes events by what became of them; nothing where none are written.
+    pub(super) fn events(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.publisher.iter().flat_map(Publisher::ends)
+    }
+
     fn publish(&self, row: &FindingRow) {
         let Some(publisher) = &self.publisher else { return };
         for note in notes(row) {

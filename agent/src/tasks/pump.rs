@@ -22,7 +22,7 @@ use super::answers;
 use super::cluster::Reach;
 use super::history::Keeper;
 use super::ledger::Store;
-use super::served::Heartbeat;
+use super::served::{Heartbeat, Listing};
 use crate::api::feed::Feed;
 use crate::api::protocol::{Book, Collector, CollectorState, Question, Status, Verb};
 use crate::export::{self, Exporter};
@@ -70,6 +70,7 @@ pub(super) struct Outlets {
     pub(super) exporter: Option<Exporter>,
     pub(super) history: Keeper,
     pub(super) heartbeat: Heartbeat,
+    pub(super) listing: Listing,
     /// The part of the status that does not change.
     pub(super) status: Status,
 }
@@ -352,6 +353,8 @@ impl Pump {
         }
         self.outlets.telemetry.findings(self.engine.ledger(), self.now);
         self.outlets.telemetry.cluster(self.engine.cluster(), self.wall);
+        self.outlets.telemetry.kubernetes_events(self.cluster.events());
+        self.outlets.listing.look(self.engine.cluster());
     }
 
     fn answer(&self, verb: Verb) -> Vec<String> {

@@ -1,8 +1,15 @@
-//! What the HTTP server shows: the pump's heartbeat, the probes, the metrics.
+//! What the HTTP server shows: the pump's heartbeat, the probes, whether pods are known, the metrics.
+//!
+//! An agent of a cluster is ready when it knows the pods of its node, be it from the disk: before, it judges nothing and
+//! names nobody. A roll-out whose agents may not list pods stops there, and `/healthz` keeps the agent from being killed for
+//! what is not its fault. Once known, pods that cannot be read any more do not take readiness back: the agent goes on with
+//! what it knows, and metrics tell its age.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use agent_core::cluster::Cluster;
+use agent_core::facts::Source as FactSource;
 use agent_core::time::BootNs;
 
 use crate::http::Source;
@@ -17,10 +24,15 @@ pub(super) const HEARTBEAT_MAX_NS: u64 = 10 * 1_000_000_000;
 #[derive(Clone, Default)]
 pub(super) struct Heartbeat(Arc<AtomicU64>);
 
+/// Whether the pods of the node were told, or why not yet. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Listing(Arc<Mutex<Option<String>>>);
+
 /// Answers for the HTTP server.
 pub(super) struct Served {
     exposition: Exposition,
     heartbeat: Heartbeat,
+    listing: Listing,
     missing: Vec<String>,
     now: fn() -> BootNs,
 }
@@ -38,15 +50,54 @@ impl Heartbeat {
     }
 }
 
+// === impl Listing ===
+
+impl Listing {
+    /// Somebody is to tell pods, and has not yet.
+    pub(super) fn awaited() -> Self {
+        Self(Arc::new(Mutex::new(Some("pods are not listed yet".to_owned()))))
+    }
+
+    /// Looks whether they are known by now.
+    pub(super) fn look(&self, cluster: &Cluster) {
+        let mut missing = self.lock();
+        if missing.is_none() {
+            return;
+        }
+        if cluster.pods().is_told() {
+            *missing = None;
+            return;
+        }
+        let error = cluster.sources().find(|(source, _)| *source == FactSource::Pods);
+        if let Some(error) = error.and_then(|(_, standing)| standing.error.as_deref()) {
+            *missing = Some(format!("pods are not listed yet: {error}"));
+        }
+    }
+
+    fn state(&self) -> Result<(), String> {
+        self.lock().clone().map_or(Ok(()), Err)
+    }
+
+    /// Nothing panics while it holds the lock.
+    fn lock(&self) -> MutexGuard<'_, Option<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 // === impl Served ===
 
 impl Served {
-    pub(super) fn new(exposition: Exposition, heartbeat: Heartbeat, probes: &[kernel::ProbeStatus]) -> Self {
+    pub(super) fn new(
+        exposition: Exposition,
+        heartbeat: Heartbeat,
+        listing: Listing,
+        probes: &[kernel::ProbeStatus],
+    ) -> Self {
         let missing = probes.iter().filter_map(|probe| match &probe.state {
             kernel::ProbeState::Refused(why) if probe.required => Some(format!("{}: {why}", probe.name)),
             _ => None,
         });
-        Self { exposition, heartbeat, missing: missing.collect(), now: || node::clock().0 }
+        Self { exposition, heartbeat, listing, missing: missing.collect(), now: || node::clock().0 }
     }
 
     #[cfg(test)]
@@ -67,7 +118,7 @@ impl Source for Served {
 
     fn ready(&self) -> Result<(), String> {
         if self.missing.is_empty() {
-            return Ok(());
+            return self.listing.state();
         }
         Err(format!("required probes are missing: {}", self.missing.join("; ")))
     }

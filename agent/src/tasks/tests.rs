@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use agent_core::cluster::Cluster;
 use agent_core::engine::EngineConfig;
+use agent_core::facts::{ClusterFact, Source};
 use agent_core::input::{ExecFact, Input, NamedProcess};
 use agent_core::output::Output;
 use agent_core::time::{BootNs, WallNs};
@@ -16,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::history::Keeper;
 use super::kernel::{ProbeState, ProbeStatus};
 use super::pump::{EXE_READS_PER_TICK, Ended, Outlets, Pump, Surroundings};
-use super::served::{HEARTBEAT_MAX_NS, Heartbeat, Served};
+use super::served::{HEARTBEAT_MAX_NS, Heartbeat, Listing, Served};
 use super::{Feed, Status};
 use crate::api::protocol::{Question, Verb};
 use crate::export::{Exporter, Style};
@@ -63,6 +65,7 @@ fn bench() -> Bench {
         exporter: Some(exporter),
         history: Keeper::off(),
         heartbeat: heartbeat.clone(),
+        listing: Listing::default(),
         status: Status { node: "n".to_owned(), pid: 1, ..Status::default() },
     };
     let surroundings = Surroundings {
@@ -190,7 +193,7 @@ fn outputs_reach_the_feed() {
 fn health_follows_the_heartbeat() {
     let Bench { mut pump, exposition, heartbeat, .. } = bench();
     run(pump.start(Vec::new()));
-    let served = |now| Served::new(exposition.clone(), heartbeat.clone(), &[]).at(now);
+    let served = |now| Served::new(exposition.clone(), heartbeat.clone(), Listing::default(), &[]).at(now);
     assert_eq!(served(|| BootNs(5_000_000_000 + HEARTBEAT_MAX_NS)).healthy(), Ok(()));
     let late = served(|| BootNs(5_000_000_001 + HEARTBEAT_MAX_NS)).healthy();
     assert_eq!(late, Err("the loop stands still for 10 s".to_owned()));
@@ -201,8 +204,35 @@ fn readiness_names_the_required_probes_that_are_missing() {
     let (_, exposition) = telemetry::new(100);
     let probe = |name, required, state| ProbeStatus { name, gives: "x", required, state };
     let refused = || ProbeState::Refused("EPERM".to_owned());
-    let ready = |probes: &[ProbeStatus]| Served::new(exposition.clone(), Heartbeat::default(), probes).ready();
+    let ready = |probes: &[ProbeStatus]| {
+        Served::new(exposition.clone(), Heartbeat::default(), Listing::default(), probes).ready()
+    };
     assert_eq!(ready(&[probe("tcp", true, ProbeState::Attached), probe("owners", false, refused())]), Ok(()));
     let error = ready(&[probe("tcp", true, refused())]).expect_err("is not ready");
     assert!(error.contains("tcp: EPERM"), "{error}");
+}
+
+#[test]
+fn readiness_waits_for_the_first_list_of_pods_and_says_why() {
+    let (_, exposition) = telemetry::new(100);
+    let listing = Listing::awaited();
+    let ready = || Served::new(exposition.clone(), Heartbeat::default(), listing.clone(), &[]).ready();
+    assert_eq!(ready(), Err("pods are not listed yet".to_owned()));
+    let mut cluster = Cluster::default();
+    let source = |error: Option<&str>| ClusterFact::Source {
+        source: Source::Pods,
+        fresh_at: None,
+        error: error.map(ToOwned::to_owned),
+    };
+    cluster.learn(source(Some("403 pods is forbidden")), BootNs(1));
+    listing.look(&cluster);
+    assert_eq!(ready(), Err("pods are not listed yet: 403 pods is forbidden".to_owned()));
+    // From the server or from the disk: it is a list.
+    cluster.learn(ClusterFact::PodsReplaced(Vec::new()), BootNs(2));
+    listing.look(&cluster);
+    assert_eq!(ready(), Ok(()));
+    // What was known stays known.
+    cluster.learn(source(Some("no answer")), BootNs(3));
+    listing.look(&cluster);
+    assert_eq!(ready(), Ok(()));
 }

@@ -119,6 +119,14 @@ pub(super) const CLUSTER_LEFT_OUT: Metric = Metric {
     labels: &["reason"],
     help: "Objects of the cluster that were left out: without_uid, other_node, contradicted (a uid that two pods claim), no_room, malformed",
 };
+pub(super) const KUBERNETES_EVENTS: Metric = Metric {
+    base: "kubernetes_events",
+    sample: "sekisho_kubernetes_events_total",
+    kind: "counter",
+    unit: None,
+    labels: &["outcome"],
+    help: "Kubernetes events on pods by what became of them: written, repeated (said within ten minutes already), pod_gone, or dropped: queue_full, rate_limited, failed",
+};
 pub(super) const RECORDS: Metric = Metric {
     base: "records",
     sample: "sekisho_records_total",
@@ -317,7 +325,7 @@ pub(super) const WITH_WORKLOAD: [&Metric; 6] =
     [&CONNECTIONS, &CONNECTION_BYTES, &RETRANSMITS, &METADATA_REQUESTS, &FINDINGS_OPEN, &FINDINGS_ACCEPTED];
 
 /// All of them, in the order of the documentation.
-pub(super) const ALL: [&Metric; 36] = [
+pub(super) const ALL: [&Metric; 37] = [
     &CONNECTIONS,
     &CONNECTION_BYTES,
     &RETRANSMITS,
@@ -330,6 +338,7 @@ pub(super) const ALL: [&Metric; 36] = [
     &VERDICTS,
     &CLUSTER_AGE,
     &CLUSTER_LEFT_OUT,
+    &KUBERNETES_EVENTS,
     &RECORDS,
     &HISTORY_ROWS,
     &HISTORY_SIZE,

@@ -154,6 +154,12 @@ pub(super) struct ReasonLabels {
     pub(super) reason: &'static str,
 }
 
+/// Of `sekisho_kubernetes_events_total`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct OutcomeLabels {
+    pub(super) outcome: &'static str,
+}
+
 /// Of `sekisho_build_info`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct BuildLabels {

@@ -345,6 +345,7 @@ fn a_scrape_keeps_the_rules_and_the_catalogue() {
     let engine = engine();
     telemetry.findings(engine.ledger(), BootNs(1));
     telemetry.cluster(engine.cluster(), WallNs(8_000_000_000));
+    telemetry.kubernetes_events([("written", 3), ("failed", 0)]);
     let text = exposition.render().expect("renders");
     assert!(text.ends_with("\n# EOF\n"));
     assert_eq!(text.matches("# EOF").count(), 1);

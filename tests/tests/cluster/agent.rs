@@ -311,6 +311,51 @@ fn a_policy_changes_the_verdict_on_a_running_pod() -> Result<()> {
     Ok(())
 }
 
+/// An agent asks for a definition that is not there again after some minutes: nine hundred of them must not be felt.
+const DEFINITION_NOTICED: Duration = Duration::from_mins(6);
+
+#[test]
+fn a_definition_that_comes_while_the_agent_runs_is_noticed() -> Result<()> {
+    let mut server = Server::take()?;
+    let mut site = Site::new(&mut server, "defined")?;
+    server.forget_aws_objects()?;
+    let mut pod = site.pod(&server, "defined-pod")?;
+    let agent = site.agent()?;
+    let observer = agent.observe(&[])?;
+    site.wait_until_named(&observer, &mut pod)?;
+    // That the kind is not there is an answer: there are no policies.
+    let age = "sekisho_cluster_age_seconds";
+    let answered = |metrics: &Metrics| metrics.samples(age).any(|sample| sample.labels["source"] == "policies");
+    let end = Instant::now() + scale::deadline();
+    while !answered(&agent.metrics()?) {
+        ensure!(Instant::now() < end, "the agent does not take it for an answer");
+        std::thread::sleep(scale::LOOK);
+    }
+
+    let since = Instant::now();
+    server.define_aws_objects()?;
+    server.admin.apply(&manifests::security_group_policy(&site.namespace, "late", &pod.name, &["sg-1"]))?;
+    let opened = |rows: &[Value]| {
+        rows.iter().any(|row| row["kind"] == "finding" && row["code"] == "sgp-not-enforced" && row["state"] == "open")
+    };
+    let told = || -> Result<Vec<Value>> {
+        let output = agent.command(&["findings", "-o", "json"])?.stdout;
+        let lines = String::from_utf8(output).context("findings are UTF-8")?;
+        lines.lines().map(|line| serde_json::from_str(line).with_context(|| format!("read {line}"))).collect()
+    };
+    while !opened(&told()?) {
+        ensure!(
+            since.elapsed() < DEFINITION_NOTICED + scale::deadline(),
+            "the definition is not noticed: {:#?}",
+            told()?
+        );
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    println!("from a definition to the verdict by its first object: {:.1?}", since.elapsed());
+    agent.finish()?;
+    Ok(())
+}
+
 /// Pods of the cluster, and those of the agent's node.
 const CLUSTER_PODS: usize = 5_000;
 const NODE_PODS: usize = 110;

@@ -199,6 +199,7 @@ fn what_the_agent_asks_is_answered() -> Result<()> {
         "/apis/crd.k8s.amazonaws.com/v1alpha1/eniconfigs".to_owned(),
         "/apis/storage.k8s.io/v1/csinodes?fieldSelector=metadata.name%3Dasked-node".to_owned(),
         "/apis/networking.k8s.io/v1/networkpolicies".to_owned(),
+        format!("/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies?resourceVersion=0"),
         "/api/v1/namespaces/kube-system/configmaps/amazon-vpc-cni".to_owned(),
         "/api/v1/namespaces/kube-system/configmaps?fieldSelector=metadata.name%3Damazon-vpc-cni".to_owned(),
         format!("/api/v1/namespaces/{namespace}/events?fieldSelector=involvedObject.uid%3D{uid}"),

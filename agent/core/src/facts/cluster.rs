@@ -81,6 +81,13 @@ pub enum ClusterFact {
         /// What is wrong.
         why: String,
     },
+    /// Objects beyond a bound of whoever reads them: counted, left out.
+    NoRoom {
+        /// Which source.
+        source: Source,
+        /// How many.
+        objects: u64,
+    },
 }
 
 /// Where cluster facts come from.

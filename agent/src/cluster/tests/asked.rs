@@ -85,6 +85,35 @@ async fn policies_are_kept_only_of_namespaces_with_pods_here() {
 }
 
 #[tokio::test]
+async fn policies_beyond_the_bound_are_counted_and_those_that_are_known_go_on() {
+    let many: Vec<_> = (0..2_001).map(|n| policy("shop", &format!("p{n}"), "2")).collect();
+    let (say, stream) = mpsc::unbounded_channel();
+    let mut stream = Some(stream);
+    let of_namespace = "/apis/vpcresources.k8s.aws/v1beta1/namespaces/shop/securitygrouppolicies";
+    let (mut world, _pods) = world(vec![pod("a", "2")], move |seen, quiet| match seen.path.as_str() {
+        POLICIES if seen.is_watch() => stream.take().map_or_else(|| quiet.watch(), Answer::Stream),
+        // Whichever of pods and policies is there first.
+        POLICIES => list(&many, "5"),
+        path if path == of_namespace => list(&many, "5"),
+        _ => empty(seen, quiet),
+    })
+    .await;
+    let no_room = |fact: &ClusterFact| match fact {
+        ClusterFact::NoRoom { source: Source::Policies, objects } => Some(*objects),
+        _ => None,
+    };
+    let told = world.until(|fact| no_room(fact).is_some()).await;
+    assert_eq!(told.last().and_then(no_room), Some(1));
+    say.send(event("ADDED", &policy("shop", "more", "6"))).unwrap();
+    let told = world.until(|fact| no_room(fact).is_some()).await;
+    assert_eq!(told.last().and_then(no_room), Some(1));
+    let mut changed = policy("shop", "p7", "7");
+    changed["spec"]["securityGroups"]["groupIds"] = json!(["sg-2"]);
+    say.send(event("MODIFIED", &changed)).unwrap();
+    world.until(|fact| matches!(fact, ClusterFact::Policy(policy) if &*policy.name == "p7")).await;
+}
+
+#[tokio::test]
 async fn a_kind_that_is_not_there_is_an_answer_and_one_that_comes_is_noticed() {
     let installed = Arc::new(Mutex::new(false));
     let there = Arc::clone(&installed);
@@ -296,6 +325,11 @@ async fn findings_become_events_at_a_bounded_rate() {
     assert_eq!(first.body["regarding"]["uid"], "uid-a");
     assert_eq!((&first.body["type"], &first.body["reason"]), (&json!("Warning"), &json!("SgpNotEnforced")));
     assert_eq!(first.body["note"].as_str().unwrap().len(), 1_024);
-    world.until_seen(|_| publisher.dropped() == 16).await;
+    let of = |outcome: &str| publisher.ends().into_iter().find(|(name, _)| *name == outcome).unwrap().1;
+    world.until_seen(|_| of("rate_limited") == 16).await;
+    // 23 notes, each in one place.
+    let ended =
+        [("written", 5), ("repeated", 1), ("pod_gone", 1), ("queue_full", 0), ("rate_limited", 16), ("failed", 0)];
+    assert_eq!(publisher.ends(), ended);
     assert_eq!(written(&world.seen()).len(), 5, "a burst of five on one pod");
 }

@@ -274,3 +274,28 @@ async fn who_may_not_list_asks_rarely() {
     World::pass(Duration::from_mins(1)).await;
     world.until(well(Source::Pods)).await;
 }
+
+#[tokio::test]
+async fn pods_beyond_the_bound_are_counted() {
+    let many: Vec<_> = (0..2_003).map(|n| pod(&format!("p{n}"), "3")).collect();
+    let (say, first) = watch();
+    let mut world = world(vec![list(&many, "5")], vec![first]).await;
+    let no_room = |fact: &ClusterFact| match fact {
+        ClusterFact::NoRoom { source: Source::Pods, objects } => Some(*objects),
+        _ => None,
+    };
+    let told = world.until(|fact| no_room(fact).is_some()).await;
+    assert_eq!(told.last().and_then(no_room), Some(3));
+    assert_eq!(told.iter().find_map(replaced).map(|pods| pods.len()), Some(2_000));
+    say.send(event("ADDED", &pod("more", "6"))).unwrap();
+    let told = world.until(|fact| no_room(fact).is_some()).await;
+    assert!(told.last().and_then(no_room) == Some(1) && !told.iter().any(is_pod("more")), "{told:?}");
+    // One that is known may still change, and one that goes makes room.
+    let mut changed = pod("p1", "7");
+    changed["metadata"]["labels"] = json!({"app": "other"});
+    say.send(event("MODIFIED", &changed)).unwrap();
+    world.until(is_pod("p1")).await;
+    say.send(event("DELETED", &pod("p0", "8"))).unwrap();
+    say.send(event("ADDED", &pod("more", "9"))).unwrap();
+    world.until(is_pod("more")).await;
+}

@@ -5,8 +5,8 @@ use std::fmt::Error;
 use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder};
 
 use super::{
-    BuildLabels, HistoryLabels, OpenedLabels, ProbeLabels, ReasonLabels, RecordLabels, RttLabels, SourceLabels,
-    SuppressedLabels, Untracked, UntrackedLabels, VerdictLabels, peer_class, put, source,
+    BuildLabels, HistoryLabels, OpenedLabels, OutcomeLabels, ProbeLabels, ReasonLabels, RecordLabels, RttLabels,
+    SourceLabels, SuppressedLabels, Untracked, UntrackedLabels, VerdictLabels, peer_class, put, source,
 };
 
 impl EncodeLabelSet for RttLabels {
@@ -85,6 +85,13 @@ impl EncodeLabelSet for SourceLabels {
     fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), Error> {
         let Self { source: of } = self;
         put(encoder, "source", source(*of))
+    }
+}
+
+impl EncodeLabelSet for OutcomeLabels {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), Error> {
+        let Self { outcome } = self;
+        put(encoder, "outcome", outcome)
     }
 }
 
