@@ -3,6 +3,8 @@
 //! Memory follows what this node wishes to know: its pods' interfaces, the groups of those and of the policies, and the
 //! peers of flows that stay without an answer.
 
+mod wishes;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,6 +14,8 @@ use ipnet::IpNet;
 use crate::facts::{Ec2Call, Ec2Fact, GroupFacts, InstanceTypeFacts, InterfaceFacts, SubnetFacts};
 use crate::sg::{GroupId, PrefixList, PrefixListId};
 use crate::time::WallNs;
+
+pub use self::wishes::{Known, MAX_WISHED_PEERS, wishes};
 
 /// Most interfaces kept: 120 branch interfaces on the largest type, some for pods that are gone, the node's own 15. At
 /// about 600 bytes: 300 KiB.
@@ -99,6 +103,11 @@ impl Ec2 {
     /// An interface, as EC2 told it last.
     pub fn interface(&self, id: &str) -> Option<&Told<InterfaceFacts>> {
         self.interfaces.get(id)
+    }
+
+    /// All interfaces that exist, as EC2 told them last.
+    pub fn interfaces(&self) -> impl Iterator<Item = &InterfaceFacts> {
+        self.interfaces.values().filter_map(|told| told.what.as_ref())
     }
 
     /// A group, as EC2 told it last.

@@ -13,7 +13,8 @@ use crate::books::{Books, Ledger};
 use crate::capacity::model::{self, Capacity};
 use crate::cgroup::ROOT_ID;
 use crate::cluster::{Cluster, HostSide};
-use crate::ec2::Ec2;
+use crate::ec2::{self, Ec2};
+use crate::facts::Ec2Wishes;
 use crate::finding::ledger::{RestoreError, Snapshot};
 use crate::finding::{self, Evaluator, Ledger as Findings, View};
 use crate::flow::{Context, Folder};
@@ -235,6 +236,12 @@ impl Engine {
     /// What is known from the EC2 API.
     pub fn ec2(&self) -> &Ec2 {
         &self.ec2
+    }
+
+    /// What the EC2 API should be asked; see [`ec2::wishes`].
+    pub fn wishes(&self) -> Ec2Wishes {
+        let known = ec2::Known { cluster: &self.cluster, host: &self.host, ec2: &self.ec2 };
+        ec2::wishes(known, self.findings.unanswered_peers(), self.capacity.unknown_instance_type())
     }
 
     /// The node's ceilings as they stand.

@@ -120,6 +120,13 @@ impl Capacity {
         &self.judgements
     }
 
+    /// The instance's type, where it is known by name and the table lacks it.
+    pub fn unknown_instance_type(&self) -> Option<Arc<str>> {
+        let known = derived::instance(&self.readings, &self.known).is_some();
+        let name = || self.known.instance_name().or_else(|| self.readings.instance_name());
+        name().filter(|_| !known).map(Arc::clone)
+    }
+
     /// Readings, pods and series that found no room since the start.
     pub fn refused(&self) -> u64 {
         self.refused + self.readings.refused() + self.known.refused()

@@ -1,5 +1,6 @@
 //! Where findings are made: what the Engine sees goes to the rules, what they say to the ledger.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::ledger::{Context, Ledger};
@@ -80,6 +81,11 @@ impl Evaluator {
     /// The findings, for restoring them.
     pub fn ledger_mut(&mut self) -> &mut Ledger {
         &mut self.ledger
+    }
+
+    /// Peers of connections that stay without an answer, the latest first.
+    pub fn unanswered_peers(&self) -> Vec<IpAddr> {
+        self.flows.unanswered_peers()
     }
 
     /// A request to a metadata service, made at `time`.

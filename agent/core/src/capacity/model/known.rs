@@ -141,6 +141,11 @@ impl Known {
         of_cni.max_by_key(|pod| pod.created)?.cni.as_deref()
     }
 
+    /// The type that the node's label names.
+    pub(super) fn instance_name(&self) -> Option<&Arc<str>> {
+        self.node().and_then(|node| node.instance_type.as_ref())
+    }
+
     /// Security groups for pods are on for this node.
     pub(super) fn has_trunk(&self) -> bool {
         let label = self.node().and_then(|node| node.trunk_label.as_deref()) == Some("true");

@@ -128,6 +128,11 @@ impl Readings {
         self.instance.as_ref().and_then(|(name, _)| instance_type(name))
     }
 
+    /// The type that the node tells of itself.
+    pub(super) fn instance_name(&self) -> Option<&Arc<str>> {
+        self.instance.as_ref().map(|(name, _)| name)
+    }
+
     /// What a collector last saw of a resource of the whole node.
     pub(super) fn node(&self, resource: Resource, now: BootNs) -> Option<(&Sample, u64)> {
         let fresh = self.samples.values().filter(|reading| reading.is_fresh(now));

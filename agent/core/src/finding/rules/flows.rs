@@ -4,7 +4,9 @@
 //! Security groups drop without a word. So does a peer that is dead, and a network policy. What others on the node get
 //! from the same peer, and what this pod got from it before, tells them apart as far as that goes.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::fast::{FastMap, FastSet};
@@ -150,6 +152,15 @@ impl Flows {
         }
         steps.extend(self.tell(now));
         steps
+    }
+
+    /// Whom pods with groups fail to reach, the latest failure first. Of a probe the peer is the pod itself.
+    pub(in crate::finding) fn unanswered_peers(&self) -> Vec<IpAddr> {
+        let failing = self.tries.iter().filter(|(pair, tries)| tries.failures > 0 && pair.about != About::Probe);
+        let mut peers: Vec<_> =
+            failing.filter_map(|(pair, tries)| Some((Reverse(tries.last), pair.ip.parse().ok()?))).collect();
+        peers.sort_unstable();
+        peers.into_iter().map(|(_, ip)| ip).collect()
     }
 
     /// Whether a success of this pod may have been forgotten.
