@@ -19,7 +19,7 @@ use crate::papers::enforcement::Mode;
 use crate::papers::identity::Associations;
 use crate::papers::waivers::{self, Waiver, Who};
 use crate::papers::{
-    Account, PodContext, Selected, Settings, admission, judge_pod, judge_policy, pod_object, policy_object,
+    Account, Belongs, PodContext, Selected, Settings, admission, judge_pod, judge_policy, pod_object, policy_object,
 };
 use crate::time::WallNs;
 
@@ -105,7 +105,7 @@ pub fn check(manifests: Manifests, options: &Options) -> CheckReport {
     let mut by_namespace: BTreeMap<Arc<str>, Vec<Arc<PolicyFacts>>> = BTreeMap::new();
     let mut findings = Vec::new();
     for Placed { place, fact: policy } in policies.into_values() {
-        for judgement in judge_policy(&policy, Selected::Always, &options.settings) {
+        for judgement in judge_policy(&policy, Selected::Always, &options.settings, &|_| Belongs::Unknown) {
             let who = Who { namespace: &policy.namespace, ..Who::default() };
             findings.extend(finding(judgement, &place, &policy_object(&policy), &who, options));
         }

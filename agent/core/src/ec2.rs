@@ -59,6 +59,8 @@ pub struct Ec2 {
     instance_type: Option<(Arc<str>, Option<InstanceTypeFacts>)>,
     calls: BTreeMap<Ec2Call, Standing>,
     no_room: u64,
+    /// Changes when a rule, a list or a range of the VPC does.
+    revision: u64,
 }
 
 impl Ec2 {
@@ -76,6 +78,7 @@ impl Ec2 {
                 let found = groups.into_iter().map(|facts| (facts.group.id.clone(), Some(Arc::new(facts))));
                 let absent = missing.into_iter().map(|id| (id, None));
                 for (id, what) in found.chain(absent) {
+                    self.revision += u64::from(self.groups.get(&id).is_none_or(|told| told.what != what));
                     self.no_room += put(&mut self.groups, id, Told { what, at }, MAX_GROUPS);
                 }
             }
@@ -83,11 +86,16 @@ impl Ec2 {
                 let found = lists.into_iter().map(|list| (list.id.clone(), Some(list)));
                 let absent = missing.into_iter().map(|id| (id, None));
                 for (id, what) in found.chain(absent) {
+                    self.revision += u64::from(self.lists.get(&id).is_none_or(|told| told.what != what));
                     self.no_room += put(&mut self.lists, id, Told { what, at }, MAX_LISTS);
                 }
             }
             Ec2Fact::Subnets { subnets, at: _ } => self.subnets = subnets,
-            Ec2Fact::Vpc { id, ranges, at: _ } => self.vpc = Some((id, ranges)),
+            Ec2Fact::Vpc { id, ranges, at: _ } => {
+                let vpc = Some((id, ranges));
+                self.revision += u64::from(self.vpc != vpc);
+                self.vpc = vpc;
+            }
             Ec2Fact::Peers { peers, at } => {
                 for peer in peers {
                     self.no_room += put(&mut self.peers, peer.ip, Told { what: peer.interface, at }, MAX_PEERS);
@@ -113,6 +121,21 @@ impl Ec2 {
     /// A group, as EC2 told it last.
     pub fn group(&self, id: &GroupId) -> Option<&Told<Arc<GroupFacts>>> {
         self.groups.get(id)
+    }
+
+    /// All groups that exist, as EC2 told them last.
+    pub fn groups(&self) -> impl Iterator<Item = &GroupFacts> {
+        self.groups.values().filter_map(|told| told.what.as_deref())
+    }
+
+    /// All prefix lists that exist.
+    pub fn lists(&self) -> impl Iterator<Item = &PrefixList> {
+        self.lists.values().filter_map(|told| told.what.as_ref())
+    }
+
+    /// Another number than before once a rule, a list or a range of the VPC is another.
+    pub fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// A prefix list, as EC2 told it last.

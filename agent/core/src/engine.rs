@@ -4,10 +4,13 @@
 //! The caller keeps two promises. The first input is a [`Input::Tick`], which tells both clocks. And before a record of
 //! time t come the process and cgroup records up to t.
 
+mod request;
+
 use std::collections::VecDeque;
 
 use agent_ebpf::wire::Owner;
 
+use self::request::metadata_row;
 use crate::attribution::Attribution;
 use crate::books::{Books, Ledger};
 use crate::capacity::model::{self, Capacity};
@@ -18,14 +21,15 @@ use crate::facts::Ec2Wishes;
 use crate::finding::ledger::{RestoreError, Snapshot};
 use crate::finding::{self, Evaluator, Ledger as Findings, View};
 use crate::flow::{Context, Folder};
+use crate::flow_groups::audit::{Audit, audit};
+use crate::flow_groups::{self, FlowGroups};
 use crate::input::{ExecFact, GapCause, Input, KernelTotals, MetadataFact};
 use crate::output::{
-    AttributionKind, By, CapacityRow, GapRow, Identity, Local, MetadataRow, Output, ProcessRow, ProcessView, Who,
-    service_name,
+    AttributionKind, By, CapacityRow, GapRow, Identity, MetadataRow, Output, ProcessRow, ProcessView, Who,
 };
 use crate::peer::NodeAddresses;
 use crate::process::ProcessTable;
-use crate::time::{BootNs, Clock, Moment, WallNs};
+use crate::time::{BootNs, Clock, Moment};
 
 /// Length of a fold unless configured otherwise: ten seconds.
 pub const FOLD_NS: u64 = 10_000_000_000;
@@ -68,6 +72,7 @@ pub struct Engine {
     processes: ProcessTable,
     folder: Folder,
     findings: Evaluator,
+    flow_groups: FlowGroups,
     held: VecDeque<Held>,
     starts: Vec<Start>,
     node: NodeAddresses,
@@ -108,6 +113,7 @@ impl Engine {
             ec2: Ec2::default(),
             processes: ProcessTable::default(),
             folder: Folder::new(config.fold_ns),
+            flow_groups: FlowGroups::new(config.findings.papers.veth_prefix.clone()),
             findings: Evaluator::new(config.findings),
             held: VecDeque::new(),
             starts: Vec::new(),
@@ -171,6 +177,8 @@ impl Engine {
                 self.totals_at.get_or_insert(self.now);
                 self.put_out_held(false, outputs);
                 self.put_out_starts(outputs);
+                // Before the fold, whose rows ask the rules.
+                self.flow_groups.tick(&self.ec2, self.clock.wall(self.now));
                 if self.folder.is_due(self.now) {
                     self.close_fold(outputs);
                 }
@@ -192,7 +200,10 @@ impl Engine {
                 let (findings, view) = self.findings();
                 findings.host(&fact, view);
             }
-            Input::Ec2(fact) => self.ec2.learn(*fact),
+            Input::Ec2(fact) => {
+                self.capacity.ec2(&fact);
+                self.ec2.learn(*fact);
+            }
             Input::Stop => {
                 self.put_out_held(true, outputs);
                 self.put_out_starts(outputs);
@@ -241,7 +252,13 @@ impl Engine {
     /// What the EC2 API should be asked; see [`ec2::wishes`].
     pub fn wishes(&self) -> Ec2Wishes {
         let known = ec2::Known { cluster: &self.cluster, host: &self.host, ec2: &self.ec2 };
-        ec2::wishes(known, self.findings.unanswered_peers(), self.capacity.unknown_instance_type())
+        let peers = self.findings.unanswered_peers().into_iter().chain(self.flow_groups.waiting());
+        ec2::wishes(known, peers, self.capacity.unknown_instance_type())
+    }
+
+    /// Policies, groups, and what pods of this node used of them.
+    pub fn audit(&self) -> Audit {
+        audit(&self.flow_groups, self.known())
     }
 
     /// The node's ceilings as they stand.
@@ -277,7 +294,10 @@ impl Engine {
         };
         let first = outputs.len();
         self.folder.close(self.now, &mut context, outputs);
-        let rows = outputs.split_off(first);
+        let mut rows = outputs.split_off(first);
+        let now = Moment { boot: self.now, wall: self.clock.wall(self.now) };
+        let known = known(&self.cluster, &self.host, &self.ec2, &self.node, &self.capacity, now);
+        self.flow_groups.rows(&mut rows, known);
         let (findings, view) = self.findings();
         findings.fold(&rows, view);
         outputs.extend(rows);
@@ -346,10 +366,23 @@ impl Engine {
         self.findings.put_out(outputs);
     }
 
+    /// What verdicts on flows rest on.
+    fn known(&self) -> flow_groups::Known<'_> {
+        let now = Moment { boot: self.now, wall: self.clock.wall(self.now) };
+        known(&self.cluster, &self.host, &self.ec2, &self.node, &self.capacity, now)
+    }
+
     /// Where findings are made, and what they rest on.
     fn findings(&mut self) -> (&mut Evaluator, View<'_>) {
         let now = Moment { boot: self.now, wall: self.clock.wall(self.now) };
-        let view = View { cluster: &self.cluster, host: &self.host, attribution: &self.attribution, now };
+        let view = View {
+            known: known(&self.cluster, &self.host, &self.ec2, &self.node, &self.capacity, now),
+            cluster: &self.cluster,
+            host: &self.host,
+            attribution: &self.attribution,
+            flow_groups: &self.flow_groups,
+            now,
+        };
         (&mut self.findings, view)
     }
 
@@ -385,26 +418,16 @@ impl Engine {
     }
 }
 
-fn metadata_row(fact: MetadataFact, who: Who, time: WallNs) -> MetadataRow {
-    let (request, response) = (fact.request, fact.response);
-    let request = request.as_ref();
-    MetadataRow {
-        time,
-        who,
-        service: service_name(fact.service),
-        version: request.map_or(crate::input::ImdsVersion::None, |request| request.version),
-        method: request.map(|request| request.method),
-        category: request.map(|request| request.category),
-        role: request.and_then(|request| request.role.clone()),
-        forwarded_for: request.and_then(|request| request.forwarded_for.clone()),
-        status: response.as_ref().map(|response| response.status),
-        response_ttl: response.as_ref().map(|response| response.ttl),
-        response_bytes: response.as_ref().map(|response| response.bytes),
-        access_key_id: response.and_then(|response| response.access_key_id),
-        outcome: fact.outcome,
-        latency_us: fact.latency_ns.map(|ns| ns / 1_000),
-        local: Local { ip: Some(fact.ends.local.to_string()) },
-    }
+/// What verdicts on flows rest on.
+fn known<'a>(
+    cluster: &'a Cluster,
+    host: &'a HostSide,
+    ec2: &'a Ec2,
+    node: &'a NodeAddresses,
+    capacity: &Capacity,
+    now: Moment,
+) -> flow_groups::Known<'a> {
+    flow_groups::Known { cluster, host, ec2, node, external_snat: capacity.external_snat(), now }
 }
 
 #[cfg(test)]

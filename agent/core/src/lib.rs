@@ -16,6 +16,7 @@ pub mod facts;
 mod fast;
 pub mod finding;
 pub mod flow;
+pub mod flow_groups;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod input;

@@ -3,6 +3,7 @@
 mod finding;
 mod json;
 mod rtt;
+mod sg;
 mod text;
 
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use self::finding::{CapacityRow, Exhaustion, FindingRow, PoolAdvice, PoolRow, ResourceRow, State};
 pub use self::json::{Envelope, SCHEMA};
 pub use self::rtt::{RTT_BOUNDS_US, RttHistogram};
+pub use self::sg::{JudgedBy, SgRow, SgVerdict, SgWhy};
 
 use crate::books::Records;
 use crate::input::{Category, GapCause, ImdsVersion, MetadataOutcome, Method};
@@ -241,6 +243,9 @@ pub struct FlowRow {
     /// Some of its sockets are older than the agent: bytes count from the agent's start.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub preexisting: bool,
+    /// What security groups say of it; `None`: no policy is about the pod.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sg: Option<Box<SgRow>>,
     /// Round trip times of the row's connections that ended, one observation each.
     #[serde(skip)]
     pub rtt: RttHistogram,

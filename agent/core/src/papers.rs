@@ -24,7 +24,8 @@ use crate::facts::{GroupEvent, NodeFacts, PodFacts, PolicyFacts, ServiceAccountF
 use crate::finding::{Code, Evidence, Judgement, Severity, Subject, Verdict, Violation};
 
 use self::enforcement::Links;
-pub use self::policies::{Selected, judge_policy};
+pub(crate) use self::groups::last_requested;
+pub use self::policies::{Belongs, Selected, judge_policy};
 
 /// Why a verdict cannot be told: a closed set.
 pub mod why {
@@ -83,7 +84,7 @@ pub const fn causes(code: Code) -> &'static [&'static str] {
         Code::SgpStale => &["policy_changed", "labels_changed", "unknown"],
         Code::SgpOrphaned => &["policy_gone", "limit_by_hand", "unknown"],
         Code::SgpInvalid => &["no_selector", "no_groups", "selector_invalid", "too_many_groups"],
-        Code::SgpClusterGroup => &["cluster_group"],
+        Code::SgpClusterGroup => &["cluster_group", "other_cluster"],
         Code::IrsaNotInjected => &["webhook_missed", "annotated_later", "unknown"],
         Code::IdentityConflict => &["access_key", "web_identity"],
         Code::StaticCredentials => &["access_key"],

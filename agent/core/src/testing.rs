@@ -5,7 +5,7 @@ use agent_ebpf::wire::{Direction, Outcome, Owner};
 use std::sync::Arc;
 
 use crate::engine::{Engine, EngineConfig};
-use crate::facts::{ClusterFact, ContainerFacts, Phase, PodFacts, WorkloadRef};
+use crate::facts::{ClusterFact, ContainerFacts, HostFact, Phase, PodFacts, WorkloadRef};
 use crate::input::{AttemptFact, Ends, ExecFact, Input, NamedProcess, TcpFact, UdpFact};
 use crate::output::{FlowRow, Output};
 use crate::time::{BootNs, WallNs};
@@ -181,4 +181,50 @@ pub(crate) fn cluster(fact: ClusterFact) -> Input {
 
 pub(crate) fn pods(pods: impl IntoIterator<Item = PodFacts>) -> Input {
     cluster(ClusterFact::PodsReplaced(pods.into_iter().map(Arc::new).collect()))
+}
+
+/// A pod whose branch interface has its address.
+pub(crate) fn enforced(n: u32) -> PodFacts {
+    use crate::facts::{Branch, BranchInterface};
+    let ip = format!("10.0.9.{n}").parse().unwrap();
+    let branch = BranchInterface {
+        id: format!("eni-{n}").into(),
+        mac: mac(n).into(),
+        ipv4: Some(ip),
+        ipv6: None,
+        vlan_id: u16::try_from(n).unwrap(),
+        subnet: None,
+    };
+    PodFacts {
+        ips: vec![ip],
+        branch: Branch::Interfaces(vec![branch]),
+        branch_limit: 1,
+        first_container_branch_limit: true,
+        ..pod(n)
+    }
+}
+
+fn mac(n: u32) -> String {
+    format!("02:00:00:00:00:{n:02x}")
+}
+
+/// The node's interfaces: a device and a host veth for each of these pods, in strict mode or not.
+pub(crate) fn links(pods: &[(u32, bool)]) -> HostFact {
+    use crate::facts::{LinkFacts, LinkKind};
+    use crate::papers::enforcement::host_veth;
+    let mut links = vec![LinkFacts { name: "eth0".into(), index: 2, kind: LinkKind::Ena, ..LinkFacts::default() }];
+    for (n, strict) in pods {
+        let prefix = if *strict { "vlan" } else { "eni" };
+        let veth = host_veth(prefix, "shop", &format!("cart-{n}"), 0);
+        links.push(LinkFacts { name: veth.into(), index: 10 + n, kind: LinkKind::Veth, ..LinkFacts::default() });
+        links.push(LinkFacts {
+            name: format!("vlan.eth.{n}").into(),
+            index: 100 + n,
+            mac: mac(*n).into(),
+            kind: LinkKind::Vlan,
+            vlan_id: u16::try_from(*n).ok(),
+            ..LinkFacts::default()
+        });
+    }
+    HostFact::Links(links)
 }

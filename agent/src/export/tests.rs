@@ -59,6 +59,7 @@ fn row(pod: &str, peer: &str, bytes_sent: u64) -> FlowRow {
         records: agent_core::books::Records::default(),
         merged: false,
         preexisting: false,
+        sg: None,
     }
 }
 

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use agent_core::output::{
-    CapacityRow, FindingRow, FlowRow, GapRow, Identity, Local, MetadataRow, Output, Peer, ProcessRow, ProcessView, Who,
-    Window,
+    CapacityRow, FindingRow, FlowRow, GapRow, Identity, Local, MetadataRow, Output, Peer, ProcessRow, ProcessView,
+    SgRow, Who, Window,
 };
 use agent_core::time::WallNs;
 use rusqlite::{Connection, OptionalExtension as _, Params, params};
@@ -21,6 +21,8 @@ const WHO_MAX: usize = 1_024;
 const PEERS_MAX: usize = 20_480;
 /// Fixed parts of flows at about 80 bytes: twice what a fold holds, 3.3 MiB.
 const KEYS_MAX: usize = 40_960;
+/// Verdicts of security groups at about 200 bytes: 0.4 MiB.
+const SG_MAX: usize = 2_048;
 /// Programs at about 500 bytes: 1 MiB.
 const PROGRAMS_MAX: usize = 2_048;
 /// Processes at about 60 bytes: 0.5 MiB.
@@ -31,6 +33,7 @@ pub(super) struct Inserter {
     who: Recent<Identity>,
     peers: Recent<Peer>,
     keys: Recent<FlowKey>,
+    sg: Recent<SgRow>,
     programs: Recent<Program>,
     processes: Recent<Process>,
     fold: Fold,
@@ -81,6 +84,7 @@ impl Inserter {
             who: Recent::new(WHO_MAX),
             peers: Recent::new(PEERS_MAX),
             keys: Recent::new(KEYS_MAX),
+            sg: Recent::new(SG_MAX),
             programs: Recent::new(PROGRAMS_MAX),
             processes: Recent::new(PROCESSES_MAX),
             fold: Fold::default(),
@@ -93,6 +97,7 @@ impl Inserter {
         self.who.clear();
         self.peers.clear();
         self.keys.clear();
+        self.sg.clear();
         self.programs.clear();
         self.processes.clear();
         self.fold = Fold::default();
@@ -133,6 +138,7 @@ impl Inserter {
             rtt_us,
             merged,
             preexisting,
+            sg,
             // For telemetry and for the books.
             rtt: _,
             records: _,
@@ -150,10 +156,11 @@ impl Inserter {
         };
         let key = self.key(file, key)?;
         let process = self.process_of(file, process.as_ref())?;
+        let sg = sg.as_deref().map(|sg| self.sg(file, sg)).transpose()?;
         let id = self.fold_row(file, *window)?;
         add(
             file,
-            "INSERT INTO flow VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            "INSERT INTO flow VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
             params![
                 id,
                 key,
@@ -164,7 +171,8 @@ impl Inserter {
                 int(*bytes_sent),
                 int(*bytes_received),
                 retransmits.map(int),
-                rtt_us
+                rtt_us,
+                sg
             ],
         )
     }
@@ -232,6 +240,19 @@ impl Inserter {
         let process = self.process_of(file, process.as_ref())?;
         let n = number(file, "exec", *time)?;
         add(file, "INSERT INTO exec VALUES (?1, ?2, ?3, ?4, ?5)", params![time.0, n, who, process, uid_number])
+    }
+
+    fn sg(&mut self, file: &Connection, sg: &SgRow) -> rusqlite::Result<i64> {
+        if let Some(id) = self.sg.get(sg) {
+            return Ok(id);
+        }
+        let SgRow { verdict, by, rules, why } = sg;
+        add(
+            file,
+            "INSERT INTO sg (verdict, by, why, rules) VALUES (?1, ?2, ?3, ?4)",
+            params![name(verdict), by.as_ref().map(name), why.as_ref().map(name), serde_json::json!(rules).to_string()],
+        )?;
+        Ok(remember(&mut self.sg, sg.clone(), file))
     }
 
     fn who(&mut self, file: &Connection, identity: &Identity) -> rusqlite::Result<i64> {

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OpenFlags};
 /// `SEKI`: tells the file from other databases.
 pub(super) const APPLICATION_ID: i32 = 0x5345_4b49;
 /// One step for each version; the schema of version N is the first N steps. A step that was released never changes.
-const STEPS: [&str; 1] = [include_str!("schema.sql")];
+const STEPS: [&str; 2] = [include_str!("schema.sql"), include_str!("schema-2.sql")];
 /// What this program writes.
 pub(super) const VERSION: usize = STEPS.len();
 /// Rows of one fold in [`flow_id`]: 20,480 are possible (`MAX_ROWS` and `MAX_MERGED_ROWS` of the core); more of them

@@ -6,6 +6,7 @@ mod figures;
 mod quota;
 mod read;
 pub(super) mod samples;
+mod sg;
 mod writer;
 
 use std::ops::ControlFlow;

@@ -58,6 +58,7 @@ fn flow(workload: &str) -> FlowRow {
         records: agent_core::books::Records::default(),
         merged: false,
         preexisting: false,
+        sg: None,
     }
 }
 

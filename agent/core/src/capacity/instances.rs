@@ -67,7 +67,7 @@ pub struct VolumeLimit {
 impl VolumeLimit {
     /// What holds for types that nobody gives a figure for, whatever runs below them: 28 places, one of them the first
     /// interface's. The smaller of the EBS CSI driver's defaults: too few volumes is the safe error.
-    const DEFAULT: Self = Self { attachments: 27, shared: true };
+    pub(crate) const DEFAULT: Self = Self { attachments: 27, shared: true };
     /// Places of the root volume, as the EBS CSI driver reserves them.
     const ROOT: u32 = 1;
 

@@ -12,6 +12,7 @@ mod pool;
 mod readings;
 mod settings;
 mod subnet;
+mod told;
 mod waiting;
 
 use std::collections::BTreeMap;
@@ -24,7 +25,7 @@ use self::readings::Readings;
 pub use self::settings::{Settings, Shape};
 use super::forecast::Series;
 use super::{Resource, Scope};
-use crate::facts::{ClusterFact, HostFact};
+use crate::facts::{ClusterFact, Ec2Fact, HostFact};
 use crate::finding::{Code, Judgement};
 use crate::output::{CapacityRow, Exhaustion, ResourceRow};
 use crate::time::{BootNs, Clock};
@@ -76,6 +77,11 @@ impl Capacity {
         self.known.cluster(fact, now, self.clock);
     }
 
+    /// What EC2 told.
+    pub fn ec2(&mut self, fact: &Ec2Fact) {
+        self.known.ec2(fact);
+    }
+
     /// Time goes by: every half minute a row, after a new evaluation.
     pub fn tick(&mut self, now: BootNs, clock: Clock) -> Option<CapacityRow> {
         self.clock = clock;
@@ -120,6 +126,11 @@ impl Capacity {
         &self.judgements
     }
 
+    /// Whether others than the CNI translate the addresses of what leaves the VPC; `None`: its settings are not known.
+    pub fn external_snat(&self) -> Option<bool> {
+        self.readings.settings()?.external_snat
+    }
+
     /// The instance's type, where it is known by name and the table lacks it.
     pub fn unknown_instance_type(&self) -> Option<Arc<str>> {
         let known = derived::instance(&self.readings, &self.known).is_some();
@@ -142,6 +153,7 @@ impl Capacity {
 
     fn lines(&self, now: BootNs) -> Vec<Line> {
         let mut found = derived::lines(&self.readings, &self.known, now);
+        found.extend(self.known.told().lines(self.clock.wall(now)));
         found.extend(self.readings.lines(now));
         line::merge(found)
     }

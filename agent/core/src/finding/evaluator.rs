@@ -10,6 +10,7 @@ use super::rules::flows::{Flows, Step as FlowStep};
 use super::rules::groups::{self, Outcome};
 use super::rules::traffic::Traffic;
 use super::rules::unanswered::{Answer, Unanswered, is_on_node};
+use super::rules::unfiltered::{self, Past};
 use super::rules::{self, requests};
 use super::state::{self, STATE_CODES};
 use super::{Code, Judgement, Subject};
@@ -17,6 +18,7 @@ use crate::attribution::Attribution;
 use crate::cluster::{Cluster, HostSide};
 use crate::facts::{HostFact, PodFacts};
 use crate::fast::{FastMap, FastSet};
+use crate::flow_groups::{FlowGroups, Known};
 use crate::input::KernelTotals;
 use crate::output::{MetadataRow, Output};
 use crate::papers::enforcement::Mode;
@@ -45,6 +47,10 @@ pub struct View<'a> {
     pub host: &'a HostSide,
     /// Cgroups.
     pub attribution: &'a Attribution,
+    /// What verdicts on flows rest on, the cluster and the node's side among it.
+    pub known: Known<'a>,
+    /// Rules of security groups.
+    pub flow_groups: &'a FlowGroups,
     /// Now.
     pub now: Moment,
 }
@@ -236,21 +242,33 @@ impl Evaluator {
             Some(Outcome::CannotTell(code, subject, why, object)) => {
                 self.ledger.cannot_tell(code, &subject, why, object, view.now);
             }
+            Some(Outcome::NotTheGroups(code, subject, why)) => {
+                self.ledger.cannot_tell(code, &subject, why, None, view.now);
+                self.cleared(code, &subject, view);
+            }
             Some(Outcome::Cleared(code, subject)) => self.cleared(code, &subject, view),
         }
     }
 
-    /// Connections past the groups of pods in standard mode: without the rules nobody can tell what they would say.
+    /// Connections past the groups of pods in standard mode: counted, and found where the rules would have refused them.
     fn count_unfiltered(&mut self, outputs: &[Output], view: View<'_>) {
+        let scene = view.flow_groups.scene(view.known);
         for output in outputs {
             let Output::Flow(row) = output else { continue };
             let is_standard = self.enforced.get(&*row.who.identity.uid) == Some(&Some(Mode::Standard));
-            if !is_standard || row.connections == 0 || !groups::is_unfiltered(row) {
+            if !is_standard || row.connections == 0 {
                 continue;
             }
-            if let Some(pod) = pod_of(view, &row.who.identity.uid) {
-                let subject = papers::subject(pod);
-                self.ledger.cannot_tell(Code::SgpUnfilteredFlow, &subject, rules::why::NO_RULES, None, view.now);
+            let Some(pod) = pod_of(view, &row.who.identity.uid) else { continue };
+            let subject = papers::subject(pod);
+            match unfiltered::judge(row, pod, &subject, &scene) {
+                Past::No | Past::Allowed => {}
+                Past::Refused(violation) => self.with(view, |ledger, context| {
+                    ledger.happened(Code::SgpUnfilteredFlow, &subject, violation, row.connections, context);
+                }),
+                Past::CannotTell => {
+                    self.ledger.cannot_tell(Code::SgpUnfilteredFlow, &subject, rules::why::NO_RULES, None, view.now);
+                }
             }
         }
     }

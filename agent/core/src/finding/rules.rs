@@ -5,9 +5,11 @@ pub(super) mod agent;
 pub(super) mod flood;
 pub(super) mod flows;
 pub(super) mod groups;
+mod judged;
 pub(super) mod requests;
 pub(super) mod traffic;
 pub(super) mod unanswered;
+pub(super) mod unfiltered;
 
 use super::{Severity, Subject, Violation};
 use crate::facts::PodFacts;
@@ -30,6 +32,10 @@ pub mod why {
     pub const NOT_SEEN: &str = "network_namespace_not_seen";
     /// The rules of the groups are not read.
     pub const NO_RULES: &str = "rules_of_groups_unknown";
+    /// The rules of all groups that judge it let it pass: it stays unanswered for another reason.
+    pub const ALLOWED: &str = "rules_allow_it";
+    /// No security group judges it.
+    pub const NOT_JUDGED: &str = "no_group_judges_it";
     /// The counter stood still, or the hop limit suffices: something else lost the answer.
     pub const OTHER_REASON: &str = "not_the_hop_limit";
 }

@@ -9,7 +9,12 @@ use super::{Code, Judgement, View};
 use crate::cluster::{Found, Pod};
 use crate::fast::{FastMap, FastSet};
 use crate::papers::enforcement::{Enforcement, Links, Mode, enforcement, mode};
-use crate::papers::{self, Account, PodContext, Selected, Settings};
+use crate::papers::{self, Account, Belongs, PodContext, Selected, Settings};
+use crate::sg::GroupId;
+
+/// EKS names a cluster's group `eks-cluster-sg-CLUSTER-NUMBER`
+/// (<https://docs.aws.amazon.com/eks/latest/userguide/sec-group-reqs.html>).
+const CLUSTER_GROUP_PREFIX: &str = "eks-cluster-sg-";
 
 /// The codes that an evaluation answers for.
 pub const STATE_CODES: &[Code] = &[
@@ -50,12 +55,18 @@ pub(super) fn evaluate(
         .filter(|pod| pod.is_certain())
         .filter_map(|pod| Some((pod.facts.uid.as_deref()?, pod)))
         .collect();
+    let scene = view.flow_groups.scene(view.known);
+    let texts = |ids: Vec<GroupId>| ids.iter().map(|id| Arc::from(id.as_str())).collect::<Vec<Arc<str>>>();
+    let instance_groups = scene.node_groups().map(texts);
     let mut judgements = Vec::new();
     let mut enforced = FastMap::default();
     for pod in pods.values() {
         let facts = &*pod.facts;
         let uid = cgroup_uid(pod);
+        let interface_groups = scene.told_groups(facts).map(texts);
         let context = PodContext {
+            interface_groups: interface_groups.as_deref(),
+            instance_groups: instance_groups.as_deref(),
             account: account(view, facts),
             policies: policies.as_deref(),
             node: view.cluster.node().map(|node| &**node),
@@ -73,10 +84,32 @@ pub(super) fn evaluate(
         }
     }
     let of_node: Vec<_> = pods.values().map(|pod| (&*pod.facts, account(view, &pod.facts))).collect();
+    let own = scene.node_groups().unwrap_or_default().iter().find_map(|id| match cluster_of(view, id.as_str()) {
+        Some(Found::Present(cluster)) => Some(cluster),
+        Some(Found::Absent) | None => None,
+    });
+    let belongs = |id: &str| match (cluster_of(view, id), &own) {
+        (None, _) => Belongs::Unknown,
+        (Some(Found::Absent), _) => Belongs::NoCluster,
+        (Some(Found::Present(cluster)), None) => Belongs::SomeCluster(cluster),
+        (Some(Found::Present(cluster)), Some(own)) if cluster == *own => Belongs::Cluster(cluster),
+        (Some(Found::Present(cluster)), Some(_)) => Belongs::OtherCluster(cluster),
+    };
     for policy in policies.iter().flatten() {
-        judgements.extend(papers::judge_policy(policy, Selected::Pods(&of_node), settings));
+        judgements.extend(papers::judge_policy(policy, Selected::Pods(&of_node), settings, &belongs));
     }
     Evaluation { judgements, enforced }
+}
+
+/// The cluster whose cluster security group a group is: by the tag that EKS alone can set, else by its name. `None`: EC2 did not tell of the group.
+fn cluster_of(view: View<'_>, id: &str) -> Option<Found<Arc<str>>> {
+    let facts = view.known.ec2.group(&id.parse().ok()?)?.what.as_ref()?;
+    let by_tag = facts.clusters.iter().find(|tag| tag.by_eks).map(|tag| Arc::clone(&tag.cluster));
+    let by_name = || {
+        let (cluster, _) = facts.group.name.as_deref()?.strip_prefix(CLUSTER_GROUP_PREFIX)?.rsplit_once('-')?;
+        Some(Arc::from(cluster))
+    };
+    Some(by_tag.or_else(by_name).into())
 }
 
 /// A pod's service account, as far as it is known.

@@ -5,4 +5,5 @@ mod bench;
 mod flows;
 mod replay;
 mod requests;
+mod rules;
 mod traffic;

@@ -145,6 +145,8 @@ fn row(
         rtt_us: totals.rtt_us,
         merged: key.merged,
         preexisting: totals.preexisting,
+        // Told once all rows are there.
+        sg: None,
         rtt: totals.rtt,
         records: totals.records,
     }

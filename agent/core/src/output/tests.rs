@@ -66,6 +66,7 @@ fn flow() -> FlowRow {
         rtt_us: Some(1_234),
         merged: false,
         preexisting: false,
+        sg: None,
         rtt,
         records: Records::default(),
     }
@@ -132,6 +133,26 @@ fn json_of_every_kind() {
     for (output, expected) in cases {
         assert_eq!(output.to_json("node-1"), expected);
     }
+}
+
+#[test]
+fn what_security_groups_say_stands_in_rows_of_pods_with_policies_alone() {
+    let mut row = flow();
+    let sg = |verdict, by, rules: &[&str], why| {
+        Some(Box::new(SgRow { verdict, by, rules: rules.iter().map(|id| Arc::from(*id)).collect(), why }))
+    };
+    let json = |row: &FlowRow| -> serde_json::Value {
+        serde_json::from_str(&Output::Flow(Box::new(row.clone())).to_json("n")).unwrap()
+    };
+    assert_eq!(json(&row).get("sg"), None);
+    row.sg = sg(SgVerdict::Allowed, Some(JudgedBy::Pod), &["sgr-1", "sgr-2"], None);
+    assert_eq!(json(&row)["sg"], serde_json::json!({"verdict": "allowed", "by": "pod", "rules": ["sgr-1", "sgr-2"]}));
+    assert!(Output::Flow(Box::new(row.clone())).to_text().ends_with("  sg allowed by sgr-1,sgr-2"));
+    row.sg = sg(SgVerdict::NotJudged, None, &[], Some(SgWhy::SameNode));
+    assert_eq!(json(&row)["sg"], serde_json::json!({"verdict": "not_judged", "rules": [], "why": "same_node"}));
+    assert!(Output::Flow(Box::new(row.clone())).to_text().ends_with("  sg not judged: same node"));
+    row.sg = sg(SgVerdict::NoRule, Some(JudgedBy::Node), &[], None);
+    assert!(Output::Flow(Box::new(row)).to_text().ends_with("  sg no rule (node's groups)"));
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use std::fmt::{self, Display, Write as _};
 
 use super::{
-    AttributionKind, CapacityRow, FindingRow, FlowRow, GapRow, Identity, MetadataRow, Output, Peer, ProcessRow,
-    Protocol, Who, name_of,
+    AttributionKind, CapacityRow, FindingRow, FlowRow, GapRow, Identity, JudgedBy, MetadataRow, Output, Peer,
+    ProcessRow, Protocol, SgRow, Who, name_of,
 };
 
 /// Digits of a container id shown.
@@ -75,7 +75,19 @@ fn flow(line: &mut String, row: &FlowRow) -> fmt::Result {
     if row.merged {
         line.push_str("  (merged)");
     }
-    Ok(())
+    row.sg.as_deref().map_or(Ok(()), |row| sg(line, row))
+}
+
+/// `  sg allowed by sgr-1,sgr-2`, `  sg no rule (node's groups)`, `  sg not judged: same node`.
+fn sg(line: &mut String, row: &SgRow) -> fmt::Result {
+    write!(line, "  sg {}", row.verdict.name().replace('_', " "))?;
+    if !row.rules.is_empty() {
+        write!(line, " by {}", row.rules.join(","))?;
+    }
+    if row.by == Some(JudgedBy::Node) {
+        line.push_str(" (node's groups)");
+    }
+    row.why.map_or(Ok(()), |why| write!(line, ": {}", why.name().replace('_', " ")))
 }
 
 fn metadata(line: &mut String, row: &MetadataRow) -> fmt::Result {

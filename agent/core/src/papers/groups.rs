@@ -194,7 +194,7 @@ fn written(policy: &PolicyFacts) -> Option<WallNs> {
 }
 
 /// The last thing that the controller said about a pod's groups.
-fn last_requested(events: &[GroupEvent]) -> Option<&GroupEvent> {
+pub(crate) fn last_requested(events: &[GroupEvent]) -> Option<&GroupEvent> {
     let asked = |event: &&GroupEvent| matches!(event.kind, GroupEventKind::Groups(_) | GroupEventKind::InstanceGroups);
     events.iter().filter(asked).max_by_key(|event| event.time)
 }

@@ -1,5 +1,7 @@
 //! The rules about a policy itself: whether it can work, and whether it names the cluster security group.
 
+use std::sync::Arc;
+
 use super::demand::{self, Fault, Selects};
 use super::{Account, Settings, list, policy_object, policy_says, violated, why};
 use crate::facts::{PodFacts, PolicyFacts};
@@ -15,13 +17,33 @@ pub enum Selected<'a> {
     Pods(&'a [(&'a PodFacts, Account<'a>)]),
 }
 
-/// Judges a policy.
-pub fn judge_policy(policy: &PolicyFacts, selected: Selected<'_>, settings: &Settings) -> Vec<Judgement> {
+/// Whose cluster security group a group is, as its tags and its name tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Belongs {
+    /// Of this cluster.
+    Cluster(Arc<str>),
+    /// Of a cluster that is not known to be this one.
+    SomeCluster(Arc<str>),
+    /// Of another cluster.
+    OtherCluster(Arc<str>),
+    /// It is no cluster security group.
+    NoCluster,
+    /// EC2 did not tell.
+    Unknown,
+}
+
+/// Judges a policy. `belongs`: whose cluster security group a group is.
+pub fn judge_policy(
+    policy: &PolicyFacts,
+    selected: Selected<'_>,
+    settings: &Settings,
+    belongs: &dyn Fn(&str) -> Belongs,
+) -> Vec<Judgement> {
     let subject = Subject { namespace: policy.namespace.clone(), policy: policy.name.clone(), ..Subject::default() };
     let about = |code, verdict| Judgement { code, subject: subject.clone(), verdict };
     vec![
         about(Code::SgpInvalid, invalid(policy, selected)),
-        about(Code::SgpClusterGroup, cluster_group(policy, selected, settings)),
+        about(Code::SgpClusterGroup, cluster_group(policy, selected, settings, belongs)),
     ]
 }
 
@@ -72,23 +94,48 @@ fn invalid(policy: &PolicyFacts, selected: Selected<'_>) -> Verdict {
     violated(Severity::Medium, cause, text, vec![evidence])
 }
 
-/// A policy that names the cluster security group, which is made anew with every cluster.
-fn cluster_group(policy: &PolicyFacts, selected: Selected<'_>, settings: &Settings) -> Verdict {
-    let named: Vec<_> = policy.groups.iter().filter(|group| settings.cluster_groups.contains(*group)).collect();
-    if settings.cluster_groups.is_empty() {
+/// A policy that names a cluster security group, which is made anew with every cluster.
+fn cluster_group(
+    policy: &PolicyFacts,
+    selected: Selected<'_>,
+    settings: &Settings,
+    belongs: &dyn Fn(&str) -> Belongs,
+) -> Verdict {
+    let told: Vec<_> = policy.groups.iter().map(|group| (group, belongs(group))).collect();
+    let others = told.iter().filter_map(|(group, belongs)| match belongs {
+        Belongs::OtherCluster(cluster) => Some(format!("{group} of {cluster}")),
+        _ => None,
+    });
+    let others: Vec<_> = others.collect();
+    let is_named = |group: &Arc<str>, belongs: &Belongs| {
+        settings.cluster_groups.contains(group) || matches!(belongs, Belongs::Cluster(_) | Belongs::SomeCluster(_))
+    };
+    let named: Vec<_> =
+        told.iter().filter(|(group, belongs)| is_named(group, belongs)).map(|(group, _)| *group).collect();
+    let is_unknown = told.iter().any(|(_, belongs)| *belongs == Belongs::Unknown);
+    if named.is_empty() && others.is_empty() && is_unknown && settings.cluster_groups.is_empty() {
         return Verdict::CannotTell(why::CLUSTER_GROUP);
     }
     let selects = |pod: &PodFacts, account: Account<'_>| demand::selects(policy, pod, account) == Selects::Yes;
-    if named.is_empty() || !concerns(policy, selected, selects) {
+    if (named.is_empty() && others.is_empty()) || !concerns(policy, selected, selects) {
         return Verdict::Holds;
     }
-    let text = format!(
-        "{} names the cluster security group {}: a new cluster gets a new one, and the policy must follow",
-        policy_object(policy),
-        list(named)
-    );
+    let object = policy_object(policy);
+    let (cause, text) = if others.is_empty() {
+        let text = format!(
+            "{object} names the cluster security group {}: a new cluster gets a new one, and the policy must follow",
+            list(named)
+        );
+        ("cluster_group", text)
+    } else {
+        let text = format!(
+            "{object} names the cluster security group of another cluster, {}: it goes when that cluster does",
+            list(others)
+        );
+        ("other_cluster", text)
+    };
     let evidence = policy_says(policy, "spec.securityGroups.groupIds", list(&policy.groups));
-    violated(Severity::Info, "cluster_group", text, vec![evidence])
+    violated(Severity::Info, cause, text, vec![evidence])
 }
 
 fn concerns(policy: &PolicyFacts, selected: Selected<'_>, would: impl Fn(&PodFacts, Account<'_>) -> bool) -> bool {

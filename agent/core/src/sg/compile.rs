@@ -93,6 +93,13 @@ pub(super) struct Ranges {
     v6: Vec<(u128, u128)>,
 }
 
+impl std::fmt::Debug for Compiled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (groups, rules) = (self.groups.len(), self.rules.len());
+        f.debug_struct("Compiled").field("groups", &groups).field("rules", &rules).finish_non_exhaustive()
+    }
+}
+
 impl Compiled {
     /// Takes what is known. Of two groups or lists with one id the later counts; see [`super::Gathered`] for merging.
     pub fn new(groups: &[Group], lists: &[PrefixList]) -> Self {

@@ -1,7 +1,7 @@
 //! Rules, lacks and doubts in words.
 
 use super::flow::{Flow, Traffic};
-use super::model::{GroupRule, Peer, Service, Side};
+use super::model::{GroupRule, Peer, Rule, Service, Side};
 use super::nearest::{Lack, Near};
 use super::verdict::Doubt;
 
@@ -39,11 +39,17 @@ pub(super) fn towards(side: Side) -> &'static str {
     }
 }
 
-impl GroupRule {
+impl Rule {
     /// `tcp 3306 to 10.0.0.0/16`.
     pub fn text(&self) -> String {
-        let rule = &self.rule;
-        format!("{} {} {}", service(rule.service), towards(rule.side), peer(&rule.peer))
+        format!("{} {} {}", service(self.service), towards(self.side), peer(&self.peer))
+    }
+}
+
+impl GroupRule {
+    /// As [`Rule::text`].
+    pub fn text(&self) -> String {
+        self.rule.text()
     }
 }
 

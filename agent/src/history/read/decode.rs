@@ -5,7 +5,7 @@ use std::sync::Arc;
 use agent_core::books::Records;
 use agent_core::output::{
     Ancestor, CapacityRow, FindingRow, FlowRow, GapRow, Identity, Local, MetadataRow, Output, Peer, ProcessRow,
-    ProcessView, Protocol, RttHistogram, Who, Window,
+    ProcessView, Protocol, RttHistogram, SgRow, Who, Window,
 };
 use agent_core::time::WallNs;
 use rusqlite::{Connection, Row};
@@ -17,9 +17,18 @@ use crate::history::schema::FOLD_BITS;
 /// Entries remembered of each dictionary, at about 300 bytes: below 12 MiB in all.
 const REMEMBERED: usize = 8_192;
 
-/// Columns of [`Decoder::flow`], in its order.
-pub(super) const FLOW: &str = "f.id, f.key, f.process, f.connections, f.open, f.processes, f.bytes_sent, \
-                               f.bytes_received, f.retransmits, f.rtt_us";
+/// Columns of [`Decoder::flow`], in its order. Files of the first version know nothing of security groups.
+pub(super) fn flow_columns(file: &Connection) -> rusqlite::Result<String> {
+    let version: u32 = file.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let sg = if version < SG_SINCE { "NULL" } else { "f.sg" };
+    Ok(format!(
+        "f.id, f.key, f.process, f.connections, f.open, f.processes, f.bytes_sent, f.bytes_received, f.retransmits, \
+         f.rtt_us, {sg}"
+    ))
+}
+
+/// The version from which on flows tell what security groups say.
+const SG_SINCE: u32 = 2;
 /// Columns of [`Decoder::metadata`].
 pub(super) const METADATA: &str = "time, who, process, local, service, version, method, category, role, access_key_id, \
                                    forwarded_for, status, response_ttl, response_bytes, outcome, latency_us";
@@ -36,6 +45,7 @@ pub(super) struct Decoder<'f> {
     who: Recent<i64, Arc<Identity>>,
     processes: Recent<i64, Arc<ProcessView>>,
     keys: Recent<i64, Arc<Key>>,
+    sg: Recent<i64, SgRow>,
     fold: Option<(i64, Window)>,
 }
 
@@ -55,7 +65,7 @@ struct Key {
 impl<'f> Decoder<'f> {
     pub(super) fn new(file: &'f Connection) -> Self {
         let (who, processes, keys) = (Recent::new(REMEMBERED), Recent::new(REMEMBERED), Recent::new(REMEMBERED));
-        Self { file, who, processes, keys, fold: None }
+        Self { file, who, processes, keys, sg: Recent::new(REMEMBERED), fold: None }
     }
 
     pub(super) fn flow(&mut self, row: &Row<'_>) -> rusqlite::Result<Output> {
@@ -80,6 +90,7 @@ impl<'f> Decoder<'f> {
             rtt_us: row.get(9)?,
             merged: key.merged,
             preexisting: key.preexisting,
+            sg: self.sg(row.get(10)?)?,
             // Neither is shown.
             rtt: RttHistogram::default(),
             records: Records::default(),
@@ -148,6 +159,24 @@ impl<'f> Decoder<'f> {
         let identity = Arc::new(identity);
         self.who.insert(id, Arc::clone(&identity));
         Ok(identity)
+    }
+
+    fn sg(&mut self, id: Option<i64>) -> rusqlite::Result<Option<Box<SgRow>>> {
+        let Some(id) = id else { return Ok(None) };
+        if let Some(sg) = self.sg.get(&id) {
+            return Ok(Some(Box::new(sg)));
+        }
+        let sql = "SELECT verdict, by, why, rules FROM sg WHERE id = ?1";
+        let sg = self.file.prepare_cached(sql)?.query_row([id], |row| {
+            Ok(SgRow {
+                verdict: by_name(row.get_ref(0)?.as_str()?)?,
+                by: row.get_ref(1)?.as_str_or_null()?.map(by_name).transpose()?,
+                why: row.get_ref(2)?.as_str_or_null()?.map(by_name).transpose()?,
+                rules: from_json(row.get_ref(3)?.as_str()?)?,
+            })
+        })?;
+        self.sg.insert(id, sg.clone());
+        Ok(Some(Box::new(sg)))
     }
 
     fn process(&mut self, id: Option<i64>) -> rusqlite::Result<Option<Arc<ProcessView>>> {

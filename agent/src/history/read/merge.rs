@@ -187,7 +187,7 @@ fn selects(file: &Connection, query: &Query) -> rusqlite::Result<Vec<Select>> {
         } else {
             "flow f"
         };
-        add(Table::Flow, decode::FLOW, from, condition, "f.id");
+        add(Table::Flow, &decode::flow_columns(file)?, from, condition, "f.id");
     }
     if query.wants_metadata() {
         let mut condition = query.requests();

@@ -76,6 +76,7 @@ pub(crate) fn flow(pod: u32, peer: u32, second: i64) -> Output {
         rtt_us: Some(431),
         merged: false,
         preexisting: false,
+        sg: None,
         rtt: RttHistogram::default(),
         records,
     }))

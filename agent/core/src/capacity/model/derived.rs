@@ -23,9 +23,13 @@ struct Moment<'a> {
     found: Vec<Line>,
 }
 
-/// The instance's type: the label wins over what the node tells of itself.
+/// The instance's type: the label wins over what the node tells of itself, the table over what EC2 tells.
 pub(super) fn instance(readings: &Readings, known: &Known) -> Option<InstanceType> {
-    known.instance().or_else(|| readings.instance())
+    let told = || {
+        let mut names = known.instance_name().into_iter().chain(readings.instance_name());
+        names.find_map(|name| known.told().instance(name))
+    };
+    known.instance().or_else(|| readings.instance()).or_else(told)
 }
 
 /// The kubelet's max-pods: allocatable wins over the kubelet's files, those over the type's recommendation.
@@ -131,7 +135,7 @@ impl Moment<'_> {
         let told = self.known.node().filter(|_| self.node_age_s.is_some()).and_then(|node| node.branch_interfaces);
         let by_type = || {
             let of = instance(self.readings, self.known).filter(|_| self.known.has_trunk())?;
-            Some(of.branch_interfaces)
+            Some(of.branch_interfaces).filter(|branches| *branches > 0)
         };
         let (limit, mut source) = match told {
             Some(limit) => (Some(limit), "pods; node's allocatable".to_owned()),

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::settings::Shape;
+use super::told::Told;
 use super::waiting::{Waiting, WaitingPod};
 use crate::capacity::instances::{InstanceType, instance_type};
 use crate::capacity::{CniEnvironment, Scope};
-use crate::facts::{Branch, ClusterFact, CniNodeFacts, CsiNodeFacts, NodeFacts, Phase, PodFacts, Source};
+use crate::facts::{Branch, ClusterFact, CniNodeFacts, CsiNodeFacts, Ec2Fact, NodeFacts, Phase, PodFacts, Source};
 use crate::finding::Subject;
 use crate::time::{BootNs, Clock};
 
@@ -29,6 +30,7 @@ pub(super) struct Known {
     cni: Option<CniNodeFacts>,
     cooling: VecDeque<BootNs>,
     waiting: Waiting,
+    told: Told,
     /// When a source was last known to be current.
     fresh: BTreeMap<Source, Fresh>,
     refused: u64,
@@ -87,6 +89,15 @@ impl Known {
             }
             _ => {}
         }
+    }
+
+    pub(super) fn ec2(&mut self, fact: &Ec2Fact) {
+        self.told.learn(fact);
+    }
+
+    /// What EC2 told.
+    pub(super) fn told(&self) -> &Told {
+        &self.told
     }
 
     pub(super) fn expire(&mut self, now: BootNs) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::line::Line;
 use crate::capacity::instances::{InstanceType, instance_type};
-use crate::capacity::{Collector, Counter, CounterName, IpamFacts, Limit, Resource, Sample, Scope};
+use crate::capacity::{Collector, Counter, CounterName, IpamFacts, IpamSettings, Limit, Resource, Sample, Scope};
 use crate::facts::{HostFact, LinkFacts, LinkKind};
 use crate::time::BootNs;
 
@@ -126,6 +126,11 @@ impl Readings {
     /// The instance's type as the node itself tells it.
     pub(super) fn instance(&self) -> Option<InstanceType> {
         self.instance.as_ref().and_then(|(name, _)| instance_type(name))
+    }
+
+    /// The CNI's settings, as ipamd told them last: they change with a new ipamd alone.
+    pub(super) fn settings(&self) -> Option<&IpamSettings> {
+        self.ipam.as_ref().and_then(|reading| reading.value.settings.as_ref())
     }
 
     /// The type that the node tells of itself.

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::flows::{About, Others, Step, Try};
+use super::judged::{self, Lack, Probes, Said};
 use super::{violation, whom, why};
 use crate::facts::{NetworkPolicyFacts, PodFacts, ProbeKind};
 use crate::finding::{Code, Evidence, Severity, Subject, View, Violation};
-use crate::output::{FlowRow, PeerClass};
 use crate::papers::enforcement::Mode;
 use crate::papers::{self, selector};
 
@@ -18,6 +18,8 @@ pub(in crate::finding) enum Outcome {
     Violated(Code, Subject, Violation, u64),
     /// And the object because of which it cannot, where there is one.
     CannotTell(Code, Subject, &'static str, Option<Arc<str>>),
+    /// It is unanswered, and the groups are not to blame: what was said before is taken back.
+    NotTheGroups(Code, Subject, &'static str),
     Cleared(Code, Subject),
 }
 
@@ -41,13 +43,6 @@ pub(in crate::finding) fn judge(
             }
         }
     }
-}
-
-/// Whether a connection of a pod in standard mode went past its groups: to a pod on this node, or out of the VPC by the
-/// node's address.
-pub(in crate::finding) fn is_unfiltered(row: &FlowRow) -> bool {
-    let is_same_node = row.peer.pod.is_some() && row.peer.class == PeerClass::ClusterPod;
-    row.direction == "outbound" && (is_same_node || row.peer.class == PeerClass::Internet)
 }
 
 struct Tried {
@@ -86,6 +81,12 @@ fn flow(tried: &Tried, subject: Subject, pod: &PodFacts, has_forgotten: bool, vi
     if has_forgotten {
         return Outcome::CannotTell(code, subject, why::FORGOTTEN, None);
     }
+    let known = match judged::ask(&tried.pair, pod, view) {
+        Said::Missing(lack) => return lacking(code, subject, lack, tried),
+        Said::NotTheGroups(why) => return Outcome::NotTheGroups(code, subject, why),
+        Said::MissingUnlessHere(_) => String::new(),
+        Said::CannotTell(known) => known,
+    };
     let (cause, others) = match tried.others {
         Others::Failed => return Outcome::CannotTell(code, subject, why::PEER_SILENT, None),
         Others::Reached => ("only_this_pod", "; others on this node, without its groups, get answers"),
@@ -95,7 +96,7 @@ fn flow(tried: &Tried, subject: Subject, pod: &PodFacts, has_forgotten: bool, vi
     };
     let unread = unread(view);
     let text = format!(
-        "{} gets no answer from {}: {} attempts in {} s, none ever answered{others}{unread}",
+        "{} gets no answer from {}: {} attempts in {} s, none ever answered{others}{unread}{known}",
         whom(&subject),
         subject.peer,
         tried.failures,
@@ -137,8 +138,14 @@ fn dns(tried: &Tried, subject: Subject, pod: &PodFacts, mode: Option<Mode>, view
         );
         return violated(code, subject, "node_local_dns", text, tried);
     }
-    if tried.others != Others::Reached {
-        return Outcome::CannotTell(code, subject, why::PEER_SILENT, None);
+    match (judged::ask(&tried.pair, pod, view), tried.others) {
+        (_, Others::Failed) => return Outcome::CannotTell(code, subject, why::PEER_SILENT, None),
+        (Said::Missing(lack), _) | (Said::MissingUnlessHere(lack), Others::Reached) => {
+            return lacking(code, subject, lack, tried);
+        }
+        (Said::NotTheGroups(why), _) => return Outcome::NotTheGroups(code, subject, why),
+        (_, Others::NotKnown) => return Outcome::CannotTell(code, subject, why::PEER_SILENT, None),
+        (Said::CannotTell(_), Others::Reached) => {}
     }
     // That names do not resolve is so whoever drops the queries.
     let (cause, because) = match network_policy(pod, view) {
@@ -171,6 +178,19 @@ fn probe(tried: &Tried, subject: Subject, pod: &PodFacts, mode: Option<Mode>, vi
     }
     let (ambient, value) = AMBIENT_LABEL;
     let is_ambient = pod.labels.get(ambient).is_some_and(|found| found == value);
+    let rules = judged::probes(pod, tried.pair.port, view);
+    let admitted = matches!(rules, Probes::Admitted);
+    if let (false, Some(Mode::Strict), Probes::Missing(lack)) = (is_ambient, mode, rules) {
+        let text = format!(
+            "the kubelet's probes of {} on {} time out: {} in {} s: {}",
+            whom(&subject),
+            subject.peer,
+            tried.failures,
+            tried.seconds,
+            lack.text
+        );
+        return Some(with(violated(Code::SgpProbeBlocked, subject, "node_group_ingress", text, tried), lack.evidence));
+    }
     let (cause, because) = match (is_ambient, mode, view.host.early_demux()) {
         (true, ..) => {
             ("ambient_mesh", "the pod is in an ambient mesh, whose probes come from an address that no group admits")
@@ -179,6 +199,7 @@ fn probe(tried: &Tried, subject: Subject, pod: &PodFacts, mode: Option<Mode>, vi
             "early_demux",
             "the groups are in strict mode, and the node demultiplexes early (net.ipv4.tcp_early_demux=1)",
         ),
+        _ if admitted => ("unknown", "its groups admit the node, so it is something else"),
         (false, Some(Mode::Strict), Some(false)) => {
             ("node_group_ingress", "its groups do not admit the node's group on that port")
         }
@@ -192,6 +213,30 @@ fn probe(tried: &Tried, subject: Subject, pod: &PodFacts, mode: Option<Mode>, vi
         tried.seconds
     );
     Some(violated(Code::SgpProbeBlocked, subject, cause, text, tried))
+}
+
+/// No rule lets it pass.
+fn lacking(code: Code, subject: Subject, lack: Lack, tried: &Tried) -> Outcome {
+    let text = format!(
+        "{} gets no answer from {}: {} attempts in {} s, and {}",
+        whom(&subject),
+        subject.peer,
+        tried.failures,
+        tried.seconds,
+        lack.text
+    );
+    with(violated(code, subject, lack.cause, text, tried), lack.evidence)
+}
+
+/// With evidence of the rules, ahead of what was seen.
+fn with(outcome: Outcome, mut evidence: Vec<Evidence>) -> Outcome {
+    match outcome {
+        Outcome::Violated(code, subject, violation, times) => {
+            evidence.extend(violation.evidence);
+            Outcome::Violated(code, subject, Violation { evidence, ..violation }, times)
+        }
+        other => other,
+    }
 }
 
 fn violated(code: Code, subject: Subject, cause: &'static str, text: String, tried: &Tried) -> Outcome {

@@ -13,7 +13,7 @@ fn settings(groups: &[&str]) -> Settings {
 fn judged(policy: &PolicyFacts, pods: &[&PodFacts], settings: &Settings) -> [Verdict; 2] {
     let account = account(None);
     let pods: Vec<_> = pods.iter().map(|pod| (*pod, Account::Known(&account))).collect();
-    let judgements = judge_policy(policy, Selected::Pods(&pods), settings);
+    let judgements = judge_policy(policy, Selected::Pods(&pods), settings, &|_| Belongs::Unknown);
     assert!(judgements.iter().all(|judgement| judgement.subject.policy == policy.name));
     assert_eq!(
         judgements.iter().map(|judgement| judgement.code).collect::<Vec<_>>(),
@@ -64,7 +64,7 @@ fn only_nodes_with_a_pod_that_it_concerns_speak_of_a_policy() {
     assert_eq!(judged(&broken, &[&other], &cluster)[0], Verdict::Holds);
     violation(&judged(&broken, &[&pod()], &cluster)[0]);
     // In a review of manifests a policy is judged for its own sake.
-    let judgements = judge_policy(&broken, Selected::Always, &cluster);
+    let judgements = judge_policy(&broken, Selected::Always, &cluster, &|_| Belongs::Unknown);
     violation(&judgements[0].verdict);
 }
 

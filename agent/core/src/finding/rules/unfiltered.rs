@@ -1,0 +1,86 @@
+//! Connections past the groups of pods in standard mode: to a pod of the same node, or out of the VPC by the node's
+//! address.
+
+use std::net::IpAddr;
+
+use super::{violation, whom};
+use crate::facts::PodFacts;
+use crate::finding::{Evidence, Severity, Subject, Violation};
+use crate::flow_groups::{Question, Scene, is_answered};
+use crate::output::{FlowRow, JudgedBy, PeerClass, Protocol, SgVerdict, SgWhy};
+use crate::sg::{Missing, Traffic, Transport};
+
+/// What there is to say of a row.
+pub(in crate::finding) enum Past {
+    /// It did not go past the groups.
+    No,
+    /// It did, and they would have let it pass.
+    Allowed,
+    /// It did, and they would have refused it.
+    Refused(Violation),
+    /// It did, and nobody can tell what they would have said.
+    CannotTell,
+}
+
+/// Judges a row of a pod in standard mode.
+pub(in crate::finding) fn judge(row: &FlowRow, pod: &PodFacts, subject: &Subject, scene: &Scene<'_>) -> Past {
+    let Some((cause, how)) = way(row) else { return Past::No };
+    if row.sg.as_deref().is_some_and(|sg| sg.why == Some(SgWhy::SnatUnknown)) {
+        return Past::CannotTell;
+    }
+    let Some(question) = question(row, pod) else { return Past::CannotTell };
+    let Some(judged) = scene.had_it_been_judged(&question) else { return Past::CannotTell };
+    let explained = scene.explain(&judged);
+    match explained.row.verdict {
+        SgVerdict::Allowed | SgVerdict::NotJudged => Past::Allowed,
+        SgVerdict::CannotTell => Past::CannotTell,
+        SgVerdict::NoRule => {
+            let missing = explained.missing.iter().map(Missing::text).collect::<Vec<_>>().join("; ");
+            let flow = judged.flow.text();
+            let text =
+                format!("{} made a connection past its security groups, {how}: {flow}, and {missing}", whom(subject));
+            let told = explained.told.map(|told| Evidence {
+                object: "security group rules".to_owned(),
+                field: "told by EC2".to_owned(),
+                generation: None,
+                value: told.to_string(),
+            });
+            Past::Refused(Violation {
+                evidence: told.into_iter().collect(),
+                ..violation(Severity::Medium, cause, text)
+            })
+        }
+    }
+}
+
+/// How it went past the groups, if it did. Left out is traffic to the node itself, which no group is meant
+/// for, and what nobody answered.
+fn way(row: &FlowRow) -> Option<(&'static str, &'static str)> {
+    const SAME_NODE: (&str, &str) = ("same_node", "to a pod on the same node");
+    const OUTSIDE: (&str, &str) = ("outside_vpc", "out of the VPC by the node's address");
+    if row.direction != "outbound" || row.peer.class == PeerClass::NodeLocal || !is_answered(row) {
+        return None;
+    }
+    let is_pod_here = row.peer.pod.is_some() && row.peer.class == PeerClass::ClusterPod;
+    match row.sg.as_deref() {
+        Some(sg) if sg.why == Some(SgWhy::SameNode) => Some(SAME_NODE),
+        Some(sg) if sg.by == Some(JudgedBy::Node) => Some(OUTSIDE),
+        Some(sg) if sg.why == Some(SgWhy::NodeGroupsUnknown) => Some(OUTSIDE),
+        // By the node's address or not: that is what is not known.
+        Some(sg) if sg.why == Some(SgWhy::SnatUnknown) => Some(OUTSIDE),
+        Some(_) => None,
+        None if is_pod_here => Some(SAME_NODE),
+        None => (row.peer.class == PeerClass::Internet).then_some(OUTSIDE),
+    }
+}
+
+fn question<'a>(row: &FlowRow, pod: &'a PodFacts) -> Option<Question<'a>> {
+    let peer: IpAddr = row.peer.ip.as_ref()?.parse().ok()?;
+    let transport = match row.protocol? {
+        Protocol::Tcp => Transport::Tcp,
+        Protocol::Udp => Transport::Udp,
+    };
+    let traffic = Traffic::Port(transport, row.service_port?);
+    // The pod's address as its interface has it, whatever the connection used.
+    Some(Question { pod, outbound: true, local: None, peer, traffic })
+}

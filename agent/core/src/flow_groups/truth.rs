@@ -1,0 +1,252 @@
+//! Who judged a flow: the pod's groups, the node's, or nobody's.
+//!
+//! | the pod | the flow | judged by |
+//! |---|---|---|
+//! | strict mode | any | its groups; link-local addresses of the node are out of reach |
+//! | standard mode | on this node | nobody's |
+//! | standard mode | within the VPC, or from another host | its groups |
+//! | standard mode | out of the VPC, translated by the CNI | the node's, by the node's address |
+//! | standard mode | out of the VPC, translated elsewhere (`AWS_VPC_K8S_CNI_EXTERNALSNAT`) | its groups |
+//! | groups not in force, host network | on this node | nobody's |
+//! | groups not in force, host network | any other | those of the node's interface |
+//!
+//! An address of a service is translated on the node: neither peer nor port on the wire are known. Only a rule that fits
+//! whatever they are tells anything.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::scene::{Here, Placement, Scene};
+use crate::facts::PodFacts;
+use crate::output::{JudgedBy, PeerClass, SgWhy};
+use crate::papers::enforcement::Mode;
+use crate::peer::classify;
+use crate::sg::{Ends, Family, Flow, GroupId, Side, Traffic};
+
+/// Addresses that the CNI gives pods of an IPv6 cluster for IPv4, and of an IPv4 cluster for IPv6: always translated to
+/// the node's (<https://github.com/aws/amazon-vpc-cni-k8s/tree/master/cmd/egress-cni-plugin>).
+const EGRESS_V4: (Ipv4Addr, u32) = (Ipv4Addr::new(169, 254, 172, 0), 22);
+const EGRESS_V6: (Ipv6Addr, u32) = (Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0xac, 0), 118);
+
+/// A flow of a pod.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// The pod.
+    pub pod: &'a PodFacts,
+    /// It began it.
+    pub outbound: bool,
+    /// Its address; `None`: one of the pod's.
+    pub local: Option<IpAddr>,
+    /// The other end, as the pod knows it.
+    pub peer: IpAddr,
+    /// Protocol and the listening side's port.
+    pub traffic: Traffic,
+}
+
+/// See the module's text.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Truth {
+    /// No group saw it.
+    NotJudged(SgWhy),
+    /// Not enough is known.
+    CannotTell(SgWhy),
+    /// These groups judged it.
+    Judged(Judged),
+}
+
+/// Whose groups judged a flow.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judged {
+    /// Whose the own end's groups are.
+    pub by: JudgedBy,
+    /// The flow on the wire.
+    pub flow: Flow,
+    /// The side that the own end's groups judge.
+    pub side: Side,
+    /// Groups of the own end.
+    pub own: Vec<GroupId>,
+    /// Groups of the other end; `None`: not known, empty: it has none.
+    pub peer: Option<Vec<GroupId>>,
+    /// Peer and port on the wire may be others, and why.
+    pub translated: Option<SgWhy>,
+    /// The backend may be on this node, where nobody judges.
+    pub may_stay: bool,
+}
+
+impl Scene<'_> {
+    /// Who judged a flow.
+    pub fn truth(&self, question: &Question<'_>) -> Truth {
+        let pod = question.pod;
+        let peer = question.peer.to_canonical();
+        let is_own = !pod.host_network && pod.ips.iter().any(|ip| ip.to_canonical() == peer);
+        if peer.is_loopback() || is_own {
+            return Truth::NotJudged(SgWhy::SamePod);
+        }
+        let port = match question.traffic {
+            Traffic::Port(_, port) if question.outbound => Some(port),
+            _ => None,
+        };
+        let class = classify(peer, port, self.known.node);
+        if matches!(class, PeerClass::Imds | PeerClass::PodIdentity) {
+            return Truth::NotJudged(SgWhy::UnfilteredService);
+        }
+        let here = self.here(peer, class);
+        let asked = Asked { question, peer, class, here };
+        match self.placement(pod) {
+            Placement::CannotTell(why) => Truth::CannotTell(why),
+            Placement::Node => self.of_node(&asked),
+            Placement::Own(mode) => self.of_pod(&asked, mode),
+        }
+    }
+
+    /// What the pod's own groups would say of a flow that went past them.
+    pub(crate) fn had_it_been_judged(&self, question: &Question<'_>) -> Option<Judged> {
+        let peer = question.peer.to_canonical();
+        let class = classify(peer, None, self.known.node);
+        let asked = Asked { question, peer, class, here: self.here(peer, class) };
+        match self.judged(&asked, JudgedBy::Pod, self.interface_groups(question.pod), None) {
+            Truth::Judged(judged) => Some(judged),
+            Truth::NotJudged(_) | Truth::CannotTell(_) => None,
+        }
+    }
+
+    fn of_pod(&self, asked: &Asked<'_, '_>, mode: Option<Mode>) -> Truth {
+        let Asked { question, peer, class, here } = *asked;
+        let own = || self.interface_groups(question.pod);
+        let by_node = || self.judged(asked, JudgedBy::Node, self.node_groups(), None);
+        let by_pod = |translated| self.judged(asked, JudgedBy::Pod, own(), translated);
+        if question.outbound && is_egress_address(question.local) {
+            return by_node();
+        }
+        let in_vpc = self.in_vpc(peer, question.pod, class);
+        match (mode, here) {
+            // Within the VPC and on another host both modes are alike.
+            (None, Here::No) if in_vpc == Some(true) => by_pod(None),
+            (None, _) => Truth::CannotTell(SgWhy::ModeUnknown),
+            (Some(Mode::Strict), _) if is_link_local(peer) => Truth::NotJudged(SgWhy::LinkLocal),
+            (Some(Mode::Strict), Here::Pod(_) | Here::Node) => by_pod(None),
+            (Some(Mode::Strict), Here::No) => by_pod(translated(asked, in_vpc)),
+            (Some(Mode::Standard), Here::Pod(other)) => match self.placement(other) {
+                Placement::Own(Some(Mode::Strict) | None) => Truth::CannotTell(SgWhy::ModesDiffer),
+                _ => Truth::NotJudged(SgWhy::SameNode),
+            },
+            (Some(Mode::Standard), Here::Node) => Truth::NotJudged(SgWhy::SameNode),
+            (Some(Mode::Standard), Here::No) if is_link_local(peer) => Truth::NotJudged(SgWhy::SameNode),
+            (Some(Mode::Standard), Here::No) if !question.outbound || in_vpc == Some(true) => by_pod(None),
+            (Some(Mode::Standard), Here::No) => match (translated(asked, in_vpc), self.known.external_snat) {
+                // Nobody translates IPv6 on the way out.
+                (None, _) if peer.is_ipv6() => by_pod(None),
+                (None, Some(true)) => by_pod(None),
+                (None, Some(false)) => by_node(),
+                (None, None) => Truth::CannotTell(SgWhy::SnatUnknown),
+                (Some(why), _) => match by_pod(Some(why)) {
+                    Truth::Judged(judged) => Truth::Judged(Judged { may_stay: true, ..judged }),
+                    other => other,
+                },
+            },
+        }
+    }
+
+    fn of_node(&self, asked: &Asked<'_, '_>) -> Truth {
+        let Asked { question, peer, class, here } = *asked;
+        let pod = question.pod;
+        let is_strict = |other: &PodFacts| matches!(self.placement(other), Placement::Own(Some(Mode::Strict)));
+        match here {
+            // Pods in strict mode are reached by way of the VPC, from this node too.
+            Here::Pod(other) if is_strict(other) => {}
+            Here::Pod(_) | Here::Node => return Truth::NotJudged(SgWhy::SameNode),
+            Here::No if is_link_local(peer) => return Truth::NotJudged(SgWhy::SameNode),
+            Here::No => {}
+        }
+        let in_vpc = self.in_vpc(peer, pod, class);
+        let leaves_translated = question.outbound
+            && (is_egress_address(question.local)
+                || (in_vpc == Some(false) && peer.is_ipv4() && self.known.external_snat == Some(false)));
+        let own = if pod.host_network || leaves_translated {
+            self.node_groups()
+        } else {
+            question.local.into_iter().chain(pod.ips.iter().copied()).find_map(|ip| self.groups_here(ip.to_canonical()))
+        };
+        match self.judged(asked, JudgedBy::Node, own, translated(asked, in_vpc)) {
+            Truth::Judged(judged) => {
+                let may_stay = judged.translated.is_some();
+                Truth::Judged(Judged { may_stay, ..judged })
+            }
+            other => other,
+        }
+    }
+
+    fn judged(
+        &self,
+        asked: &Asked<'_, '_>,
+        by: JudgedBy,
+        own: Option<Vec<GroupId>>,
+        translated: Option<SgWhy>,
+    ) -> Truth {
+        let Asked { question, peer, .. } = *asked;
+        let Some(own) = own else {
+            return Truth::CannotTell(match by {
+                JudgedBy::Pod => SgWhy::InterfaceGroupsUnknown,
+                JudgedBy::Node => SgWhy::NodeGroupsUnknown,
+            });
+        };
+        let local = question.local.or(question.pod.ips.first().copied()).map(|ip| ip.to_canonical());
+        // On the wire it is the node's; no rule about it is asked, for the peer's side is not judged then.
+        let local = local.filter(|local| local.is_ipv4() == peer.is_ipv4());
+        let known_peer = Some(peer).filter(|_| translated.is_none());
+        let side = if question.outbound { Side::Egress } else { Side::Ingress };
+        let (source, destination) = if question.outbound { (local, known_peer) } else { (known_peer, local) };
+        let ends = Ends::new(source, destination).ok().flatten().unwrap_or(Ends::unknown(Family::of(peer)));
+        let in_vpc = self.in_vpc(peer, question.pod, asked.class);
+        let is_public = is_public(peer) && in_vpc == Some(false);
+        let peer_groups = known_peer.and_then(|ip| self.peer_groups(ip, is_public));
+        let flow = Flow { traffic: question.traffic, ends };
+        Truth::Judged(Judged { by, flow, side, own, peer: peer_groups, translated, may_stay: false })
+    }
+}
+
+/// A question, and what its peer's address tells.
+#[derive(Clone, Copy)]
+struct Asked<'a, 'q> {
+    question: &'q Question<'q>,
+    peer: IpAddr,
+    class: PeerClass,
+    here: Here<'a>,
+}
+
+/// Whether the peer may be a service, whose address stands for others: a private one outside the VPC, as far as is known.
+fn translated(asked: &Asked<'_, '_>, in_vpc: Option<bool>) -> Option<SgWhy> {
+    if !asked.question.outbound || is_public(asked.peer) {
+        return None;
+    }
+    match in_vpc {
+        Some(true) => None,
+        Some(false) => Some(SgWhy::ServiceAddress),
+        None => Some(SgWhy::VpcUnknown),
+    }
+}
+
+fn is_public(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => {
+            let [first, second, ..] = ip.octets();
+            let is_shared = first == 100 && second & 0xc0 == 64;
+            !(ip.is_private() || ip.is_link_local() || ip.is_loopback() || is_shared)
+        }
+        IpAddr::V6(ip) => ip.segments()[0] & 0xe000 == 0x2000,
+    }
+}
+
+fn is_link_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    }
+}
+
+fn is_egress_address(local: Option<IpAddr>) -> bool {
+    match local.map(|ip| ip.to_canonical()) {
+        Some(IpAddr::V4(ip)) => (ip.to_bits() ^ EGRESS_V4.0.to_bits()) >> (u32::BITS - EGRESS_V4.1) == 0,
+        Some(IpAddr::V6(ip)) => (ip.to_bits() ^ EGRESS_V6.0.to_bits()) >> (u128::BITS - EGRESS_V6.1) == 0,
+        None => false,
+    }
+}
