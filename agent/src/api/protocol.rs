@@ -44,6 +44,8 @@ pub(crate) enum Verb {
     Findings,
     /// The node's ceilings.
     Capacity,
+    /// Policies of security groups, their rules, and what pods used of them.
+    SgAudit,
 }
 
 /// A question to the task that owns the Engine.

@@ -87,7 +87,9 @@ async fn client(stream: UnixStream, sources: &Sources) -> std::io::Result<()> {
         Err(why) => return put(&mut write, &format!("{}\n", lines::json(&Answer::refused(why)))).await,
     };
     match request.verb {
-        Verb::Status | Verb::Findings | Verb::Capacity => state(request.verb, &mut write, sources).await,
+        Verb::Status | Verb::Findings | Verb::Capacity | Verb::SgAudit => {
+            state(request.verb, &mut write, sources).await
+        }
         Verb::Observe => {
             let reader = sources.feed.subscribe(request.filter, request.follow);
             put(&mut write, &format!("{}\n", lines::json(&Answer::ok()))).await?;

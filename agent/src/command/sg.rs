@@ -1,5 +1,6 @@
-//! `sekisho sg`: security groups, from files alone.
+//! `sekisho sg`: security groups, from files alone or from the running agent.
 
+mod audit;
 mod explain;
 mod files;
 mod question;
@@ -19,12 +20,14 @@ pub(super) struct Sg {
 #[derive(Subcommand)]
 enum Command {
     Explain(Box<explain::Explain>),
+    Audit(audit::Audit),
 }
 
 impl Sg {
     pub(super) fn run(self) -> anyhow::Result<Exit> {
         match self.command {
             Command::Explain(explain) => explain.run(),
+            Command::Audit(audit) => audit.run(),
         }
     }
 }

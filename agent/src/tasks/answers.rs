@@ -9,6 +9,17 @@ use serde::Serialize;
 
 use crate::lines;
 
+/// A row with what every line carries.
+#[derive(Serialize)]
+struct Line<'a, T> {
+    schema: &'static str,
+    kind: &'static str,
+    time: WallNs,
+    node: &'a str,
+    #[serde(flatten)]
+    row: &'a T,
+}
+
 /// What could not be told.
 #[derive(Serialize)]
 struct Doubt<'a> {
@@ -70,4 +81,16 @@ pub(super) fn findings(engine: &Engine, node: &str, now: WallNs) -> Vec<String> 
         refused: ledger.refused(),
     }));
     answer
+}
+
+/// Policies, groups, and what pods used of them; then what that rests on.
+pub(super) fn audit(engine: &Engine, node: &str, now: WallNs) -> Vec<String> {
+    fn line<T: Serialize>(kind: &'static str, row: &T, node: &str, time: WallNs) -> String {
+        lines::json(&Line { schema: SCHEMA, kind, time, node, row })
+    }
+    let audit = engine.audit();
+    let policies = audit.policies.iter().map(|row| line("sg_policy", row, node, now));
+    let groups = audit.groups.iter().map(|row| line("sg_group", row, node, now));
+    let pods = audit.pods.iter().map(|row| line("sg_pod", row, node, now));
+    policies.chain(groups).chain(pods).chain([line("sg_basis", &audit.basis, node, now)]).collect()
 }

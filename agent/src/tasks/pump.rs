@@ -365,6 +365,7 @@ impl Pump {
                 vec![row.to_json(&self.outlets.status.node)]
             }
             Verb::Findings => answers::findings(&self.engine, &self.outlets.status.node, self.wall),
+            Verb::SgAudit => answers::audit(&self.engine, &self.outlets.status.node, self.wall),
             Verb::Observe => Vec::new(),
         }
     }

@@ -1,0 +1,241 @@
+//! `sekisho sg audit`: every policy on this node, what its groups allow, and what its pods really used.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Write as _};
+
+use agent_core::flow_groups::audit::{Basis, GroupAudit, PodAudit, PolicyAudit, RuleAudit, UseAudit};
+use agent_core::sg::Side;
+use clap::Args;
+use serde_json::Value;
+
+use crate::api::client;
+use crate::api::protocol::Verb;
+use crate::command::{Exit, Shape, Socket, print};
+use crate::lines;
+
+/// Uses of a pod that people are shown; programs get more.
+const USES_SHOWN: usize = 20;
+
+/// Every SecurityGroupPolicy that is about a pod of this node: its groups, what they allow, what its pods really used, rules
+/// that no flow used since they are watched, flows that no rule explains. Asks the running agent. Exits with 1 when
+/// something cannot work or no rule explains a flow.
+#[derive(Args)]
+pub(super) struct Audit {
+    /// How the answer looks.
+    #[arg(short, value_enum, default_value = "text")]
+    output: Shape,
+
+    #[command(flatten)]
+    socket: Socket,
+}
+
+/// The agent's answer, sorted out.
+#[derive(Default)]
+struct Answer {
+    policies: Vec<PolicyAudit>,
+    groups: BTreeMap<String, GroupAudit>,
+    pods: Vec<PodAudit>,
+    basis: Basis,
+}
+
+impl Audit {
+    pub(super) fn run(self) -> anyhow::Result<Exit> {
+        let Self { output, socket } = self;
+        let lines: Vec<Value> = client::state(&socket.socket, Verb::SgAudit)?;
+        let answer = Answer::read(&lines);
+        print(&match output {
+            Shape::Json => lines.iter().fold(String::new(), |text, line| text + &line.to_string() + "\n"),
+            Shape::Text => answer.text(),
+        })?;
+        Ok(if answer.found() { Exit::Found } else { Exit::Fine })
+    }
+}
+
+impl Answer {
+    /// Lines of a kind that this version does not know are left out.
+    fn read(lines: &[Value]) -> Self {
+        let mut answer = Self::default();
+        for line in lines {
+            let value = line.clone();
+            match line.get("kind").and_then(Value::as_str) {
+                Some("sg_policy") => answer.policies.extend(serde_json::from_value(value).ok()),
+                Some("sg_pod") => answer.pods.extend(serde_json::from_value(value).ok()),
+                Some("sg_basis") => answer.basis = serde_json::from_value(value).unwrap_or_default(),
+                Some("sg_group") => {
+                    let group: Option<GroupAudit> = serde_json::from_value(value).ok();
+                    answer.groups.extend(group.map(|group| (group.group.to_string(), group)));
+                }
+                _ => {}
+            }
+        }
+        answer
+    }
+
+    fn found(&self) -> bool {
+        let unexplained = |pod: &PodAudit| pod.uses.iter().any(|used| used.unexplained);
+        self.pods.iter().any(|pod| !pod.problems.is_empty() || unexplained(pod))
+    }
+
+    fn text(&self) -> String {
+        let mut out = String::new();
+        // Writing to a string does not fail.
+        let _ = self.write(&mut out);
+        // Names come from workloads and from whoever names groups: no escape sequence of theirs reaches a terminal.
+        let mut clean = String::with_capacity(out.len());
+        for line in out.lines() {
+            lines::clean_into(line, &mut clean);
+            clean.push('\n');
+        }
+        clean
+    }
+
+    fn write(&self, out: &mut String) -> fmt::Result {
+        if !self.basis.policies_known {
+            writeln!(out, "no policies are known: no cluster is watched, or its policies were not read yet")?;
+        } else if self.policies.is_empty() {
+            writeln!(out, "no policy selects a pod of this node")?;
+        }
+        for policy in &self.policies {
+            let PolicyAudit { namespace, policy, groups, pods } = policy;
+            writeln!(out, "policy {namespace}/{policy}: {} for {}", list(groups), list(pods))?;
+        }
+        for group in self.groups.values() {
+            self.group(out, group)?;
+        }
+        for pod in &self.pods {
+            self::pod(out, pod)?;
+        }
+        self.rests_on(out)
+    }
+
+    fn group(&self, out: &mut String, group: &GroupAudit) -> fmt::Result {
+        let GroupAudit { group: id, name, told, absent, watched_since, rules, rules_left_out } = group;
+        write!(out, "\ngroup {id}")?;
+        if let Some(name) = name {
+            write!(out, " ({name})")?;
+        }
+        match told {
+            _ if *absent => return writeln!(out, ": EC2 says that there is no such group"),
+            None => return writeln!(out, ": its rules are not known"),
+            Some(told) => writeln!(out, ", rules as EC2 told them {told}")?,
+        }
+        for RuleAudit { rule, side, text, connections, last_used } in rules {
+            write!(out, "  {:<8}{text:<40} {rule}  ", side.name())?;
+            match (connections, last_used, watched_since) {
+                (Some(connections), Some(last), _) => writeln!(out, "used {connections} times, last {last}")?,
+                (_, _, None) => writeln!(out, "not watched yet")?,
+                // What was used may have found no room.
+                (None, _, Some(since)) if self.basis.rules_dropped > 0 => writeln!(out, "no use noted since {since}")?,
+                (_, _, Some(since)) => writeln!(out, "not used by pods of this node since {since}")?,
+            }
+        }
+        match rules_left_out {
+            0 => Ok(()),
+            more => writeln!(out, "  and {more} more"),
+        }
+    }
+
+    /// What does not answer, and what found no room.
+    fn rests_on(&self, out: &mut String) -> fmt::Result {
+        let Basis { calls, policies_known: _, rules_dropped, uses_dropped } = &self.basis;
+        if calls.is_empty() {
+            writeln!(out, "\nEC2 is not asked: no rule is known, and nothing can be told of what they allow")?;
+        }
+        for call in calls {
+            if let Some(error) = &call.error {
+                let since = call.fresh_at.map_or_else(|| "never".to_owned(), |at| at.to_string());
+                writeln!(out, "\nEC2 does not answer {:?}, last {since}: {error}", call.call)?;
+            }
+        }
+        if *rules_dropped > 0 || *uses_dropped > 0 {
+            writeln!(out, "\n{rules_dropped} uses of rules and {uses_dropped} of pods found no room and are not told")?;
+        }
+        Ok(())
+    }
+}
+
+fn pod(out: &mut String, pod: &PodAudit) -> fmt::Result {
+    let PodAudit { namespace, pod, enforced, mode, groups, uses, uses_left_out, problems } = pod;
+    let how = match (enforced, mode) {
+        (Some(true), Some(mode)) => format!("in force, {} mode", mode.name()),
+        (Some(true), None) => "in force, in which mode is not known".to_owned(),
+        (Some(false), _) => "not in force: the node's groups apply".to_owned(),
+        (None, _) => "cannot tell whether in force".to_owned(),
+    };
+    let groups = groups.as_ref().map_or_else(|| "groups not known".to_owned(), list);
+    writeln!(out, "\npod {namespace}/{pod}: {groups}, {how}")?;
+    for problem in problems {
+        writeln!(out, "  will not work: {}", problem.text)?;
+        if let Some(command) = &problem.aws_cli {
+            writeln!(out, "    {command}")?;
+        }
+    }
+    for used in uses.iter().take(USES_SHOWN) {
+        let UseAudit { side, protocol, port, peer, verdict, unexplained, connections, last_used } = used;
+        let arrow = if *side == Side::Egress { "->" } else { "<-" };
+        let peer = if *side == Side::Egress { format!("{peer} {port}") } else { format!("{port} from {peer}") };
+        let verdict = if *unexplained { "no rule explains it" } else { &verdict.replace('_', " ") };
+        writeln!(out, "  {arrow} {protocol} {peer}  {verdict}, {connections} connections, last {last_used}")?;
+    }
+    let more = uses.len().saturating_sub(USES_SHOWN) as u64 + uses_left_out;
+    if more > 0 { writeln!(out, "  and {more} more") } else { Ok(()) }
+}
+
+/// `a, b, c`, or `nothing`.
+fn list<T: AsRef<str>>(items: impl IntoIterator<Item = T>) -> String {
+    let items: Vec<_> = items.into_iter().map(|item| item.as_ref().to_owned()).collect();
+    if items.is_empty() { "nothing".to_owned() } else { items.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn lines(unexplained: bool) -> Vec<Value> {
+        let used = json!({"side": "egress", "protocol": "tcp", "port": 5432, "peer": "10.0.5.5", "verdict": "no_rule",
+            "unexplained": unexplained, "connections": 3, "last_used": "2026-01-02T03:04:05Z"});
+        let rule = |id: &str, connections: Option<u64>| {
+            let last = connections.map(|_| "2026-01-02T03:04:05Z");
+            json!({"rule": id, "side": "egress", "text": "tcp 443 to 0.0.0.0/0", "connections": connections,
+                "last_used": last})
+        };
+        vec![
+            json!({"kind": "sg_policy", "namespace": "shop", "policy": "cart", "groups": ["sg-1"], "pods": ["cart-0"]}),
+            json!({"kind": "sg_group", "group": "sg-1", "name": "ca\u{1b}rt", "told": "2026-01-02T03:00:00Z",
+                "absent": false, "watched_since": "2026-01-02T03:00:00Z", "rules_left_out": 0,
+                "rules": [rule("sgr-1", Some(2)), rule("sgr-2", None)]}),
+            json!({"kind": "sg_pod", "namespace": "shop", "pod": "cart-0", "enforced": true, "mode": "strict",
+                "groups": ["sg-1"], "uses": [used], "uses_left_out": 0, "problems": []}),
+            json!({"kind": "of a version to come"}),
+            json!({"kind": "sg_basis", "calls": [], "policies_known": true, "rules_dropped": 0, "uses_dropped": 0}),
+        ]
+    }
+
+    #[test]
+    fn the_answer_says_what_is_used_what_is_not_and_what_no_rule_explains() {
+        let answer = Answer::read(&lines(true));
+        let text = answer.text();
+        for part in [
+            "policy shop/cart: sg-1 for cart-0",
+            "sgr-1  used 2 times, last 2026-01-02T03:04:05",
+            "sgr-2  not used by pods of this node since 2026-01-02T03:00:00",
+            "pod shop/cart-0: sg-1, in force, strict mode",
+            "-> tcp 10.0.5.5 5432  no rule explains it, 3 connections",
+            "EC2 is not asked",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert!(!text.contains('\u{1b}'), "{text}");
+        assert!(answer.found());
+        assert!(!Answer::read(&lines(false)).found());
+    }
+
+    #[test]
+    fn without_policies_that_is_what_is_said() {
+        let basis =
+            json!({"kind": "sg_basis", "calls": [], "policies_known": false, "rules_dropped": 0, "uses_dropped": 0});
+        assert!(Answer::read(&[basis]).text().starts_with("no policies are known"));
+    }
+}
