@@ -31,6 +31,7 @@ mod quota;
 mod read;
 mod recent;
 mod schema;
+mod standing;
 mod store;
 #[cfg(test)]
 mod tests;

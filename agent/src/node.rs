@@ -52,13 +52,34 @@ fn ip_of(address: &SockaddrStorage) -> Option<IpAddr> {
     v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
 }
 
-/// Both clocks, read together: the boot-time clock before and after the other, and the middle taken.
+/// Both clocks, read together.
 pub(crate) fn clock() -> (BootNs, WallNs) {
-    let before = nanoseconds(clock_gettime(ClockId::Boottime));
-    let wall = nanoseconds(clock_gettime(ClockId::Realtime));
-    let after = nanoseconds(clock_gettime(ClockId::Boottime));
-    let middle = before + after.saturating_sub(before) / 2;
-    (BootNs(u64::try_from(middle).unwrap_or(0)), WallNs(wall))
+    let (boot, wall) = beside_boot_time(ClockId::Realtime);
+    (BootNs(u64::try_from(boot).unwrap_or(0)), WallNs(wall))
+}
+
+/// How long the machine slept since its boot, nanoseconds: the monotonic clock stands still while it sleeps.
+pub(crate) fn asleep_ns() -> u64 {
+    let (boot, awake) = beside_boot_time(ClockId::Monotonic);
+    u64::try_from(boot.saturating_sub(awake)).unwrap_or(0)
+}
+
+/// Boot time and another clock: boot time is read before and after, and the middle taken. Whoever is interrupted in between
+/// for longer than a millisecond reads anew, a few times.
+fn beside_boot_time(other: ClockId) -> (i64, i64) {
+    const TRIES: u32 = 5;
+    const APART_NS: i64 = 1_000_000;
+    let mut found = (0, 0);
+    for _ in 0..TRIES {
+        let before = nanoseconds(clock_gettime(ClockId::Boottime));
+        let value = nanoseconds(clock_gettime(other));
+        let apart = nanoseconds(clock_gettime(ClockId::Boottime)).saturating_sub(before);
+        found = (before + apart / 2, value);
+        if apart < APART_NS {
+            break;
+        }
+    }
+    found
 }
 
 /// Processor time that this process has used.

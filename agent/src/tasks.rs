@@ -153,7 +153,7 @@ pub(crate) async fn run(config: Config, options: Options) -> Result<(), Error> {
         collectors: Vec::new(),
         history: None,
     };
-    let history = history::Keeper::start(&config, &node_name);
+    let history = history::Keeper::start(&config, &node_name, false);
     let mut pump = Pump::new(
         EngineConfig {
             fold_ns: u64::from(config.fold_seconds) * 1_000_000_000,
@@ -264,6 +264,8 @@ fn surroundings(config: &Config) -> Surroundings {
     let settings_root = proc_root.clone();
     Surroundings {
         clock: node::clock,
+        asleep: node::asleep_ns,
+        boot_id: node::boot_id(&config.roots.proc),
         addresses: Box::new(baseline::addresses),
         exe_of: Box::new(move |owner| node::exe_of(&proc_root, owner)),
         settings: Box::new(move || baseline::settings(&settings_root)),

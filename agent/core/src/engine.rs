@@ -16,6 +16,7 @@ use crate::books::{Books, Ledger};
 use crate::capacity::model::{self, Capacity};
 use crate::cgroup::ROOT_ID;
 use crate::cluster::{Cluster, HostSide};
+use crate::continuity::Losses;
 use crate::ec2::{self, Ec2};
 use crate::facts::Ec2Wishes;
 use crate::finding::ledger::{RestoreError, Snapshot};
@@ -29,7 +30,7 @@ use crate::output::{
 };
 use crate::peer::NodeAddresses;
 use crate::process::ProcessTable;
-use crate::time::{BootNs, Clock, Moment};
+use crate::time::{BootNs, Clock, Moment, WallNs};
 
 /// Length of a fold unless configured otherwise: ten seconds.
 pub const FOLD_NS: u64 = 10_000_000_000;
@@ -168,9 +169,7 @@ impl Engine {
                 self.books.aggregated(Ledger::Cgroup, cgroups);
             }
             Input::Undecodable { kind, why: _ } => self.books.refused(kind),
-            Input::Gap { start, end, cause } => {
-                outputs.push(self.gap(start, end, cause, std::collections::BTreeMap::new()));
-            }
+            Input::Gap { start, end, cause, lost } => outputs.push(gap(start, end, cause, lost)),
             Input::Tick { boot, wall } => {
                 self.clock = Clock::new(boot, wall);
                 self.now = self.now.max(boot);
@@ -402,20 +401,19 @@ impl Engine {
         findings.totals(totals, view);
         if !lost.is_empty() {
             self.findings.lost();
-            outputs.push(self.gap(since, self.now, GapCause::RingFull, lost));
+            let (start, end) = (self.clock.wall(since), self.clock.wall(self.now));
+            outputs.push(Output::Gap(GapRow { start, end, cause: GapCause::RingFull, records_lost: lost }));
         }
         self.findings.put_out(outputs);
     }
+}
 
-    fn gap(
-        &self,
-        start: BootNs,
-        end: BootNs,
-        cause: GapCause,
-        records_lost: std::collections::BTreeMap<&'static str, u64>,
-    ) -> Output {
-        Output::Gap(GapRow { start: self.clock.wall(start), end: self.clock.wall(end), cause, records_lost })
-    }
+/// A span that is not covered. What is known of the loss is told of every kind; a kind that is absent is unknown.
+fn gap(start: WallNs, end: WallNs, cause: GapCause, lost: Option<Losses>) -> Output {
+    let known = lost.iter().flat_map(|lost| Ledger::ALL.iter().zip(lost));
+    let known = known.filter(|(ledger, records)| **ledger != Ledger::Unknown || **records > 0);
+    let records_lost = known.map(|(ledger, records)| (ledger.label(), *records)).collect();
+    Output::Gap(GapRow { start, end, cause, records_lost })
 }
 
 /// What verdicts on flows rest on.

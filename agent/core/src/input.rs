@@ -10,6 +10,7 @@ use agent_ebpf::wire::{Direction, Kind, Outcome, Owner, Service, Tuple};
 
 use serde::{Deserialize, Serialize};
 
+use crate::continuity::Losses;
 use crate::facts::{ClusterFact, Ec2Fact, HostFact};
 use crate::time::{BootNs, WallNs};
 
@@ -92,14 +93,16 @@ pub enum Input {
         /// Why.
         why: DecodeError,
     },
-    /// Records were missed for a span of time.
+    /// A span of time is not covered.
     Gap {
         /// Last moment known to be covered.
-        start: BootNs,
+        start: WallNs,
         /// First moment covered again.
-        end: BootNs,
+        end: WallNs,
         /// Why.
         cause: GapCause,
+        /// Records lost; `None` when nobody can tell.
+        lost: Option<Losses>,
     },
     /// The cluster tells something.
     Cluster(Box<ClusterFact>),
@@ -115,8 +118,16 @@ pub enum Input {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GapCause {
-    /// The agent was not running.
+    /// The agent was not running; of the time before the history told stops and crashes apart.
     NotRunning,
+    /// The agent was stopped, and started again.
+    Stopped,
+    /// The agent ended without a stop: it was killed, or the machine went down.
+    Crashed,
+    /// The machine slept. Nobody ran, so nothing is lost.
+    Suspended,
+    /// Somebody set the wall clock: this span of it was left out, or told twice. Nothing is lost.
+    ClockJump,
     /// A ring overflowed.
     RingFull,
     /// A program was refused or detached.

@@ -9,6 +9,7 @@ pub mod capacity;
 pub mod cgroup;
 pub mod check;
 pub mod cluster;
+pub mod continuity;
 pub mod decode;
 pub mod ec2;
 pub mod engine;

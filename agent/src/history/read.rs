@@ -30,6 +30,8 @@ pub(crate) struct Coverage {
     pub(crate) node: String,
     /// Spans in which the agent ran and wrote, one for each of its starts, in order.
     pub(crate) runs: Vec<Run>,
+    /// Ends of the gaps between runs that stand in the history themselves: one for each start.
+    told: Vec<WallNs>,
     /// Files that cannot be read, and why. What they hold is missing.
     pub(crate) unreadable: Vec<Unreadable>,
 }
@@ -43,6 +45,10 @@ pub(crate) struct Run {
     pub(crate) from: WallNs,
     /// The last moment at which it certainly ran.
     pub(crate) to: WallNs,
+    /// It ended by a stop; `None` when its file does not tell.
+    ended: Option<bool>,
+    /// The kernel's side watched since the run before it.
+    continues: bool,
 }
 
 /// A file that cannot be read.
@@ -154,6 +160,8 @@ impl Reader {
             Err(open::Error::Gone) => return Ok(()),
             Err(open::Error::Unreadable(why)) => return Err(why),
         };
+        let gaps = merge::absences(&file.connection).map_err(|error| error.to_string())?;
+        self.coverage.told.extend(gaps);
         for (node, run) in merge::runs(&file.connection).map_err(|error| error.to_string())? {
             self.coverage.node = node;
             match self.coverage.runs.iter_mut().find(|known| known.started == run.started) {
@@ -161,6 +169,7 @@ impl Reader {
                 Some(known) => {
                     known.from = known.from.min(run.from);
                     known.to = known.to.max(run.to);
+                    known.ended = run.ended.max(known.ended);
                 }
             }
         }
@@ -185,13 +194,24 @@ impl Coverage {
         Some((from, to))
     }
 
-    /// Between two runs the agent was not there. What it lost is not known.
+    /// Between two runs the agent was not there. What it lost is not known. A start tells of that itself, unless it was
+    /// killed before it could, or is of a version that did not.
     fn gaps(&self) -> Vec<GapRow> {
         let pairs = self.runs.iter().zip(self.runs.iter().skip(1));
-        let gaps = pairs.map(|(run, next)| GapRow {
+        let is_told = |next: &Run, after: Option<&Run>| {
+            let until = after.map_or(WallNs(i64::MAX), |after| after.started);
+            self.told.iter().any(|end| (next.started..until).contains(end))
+        };
+        let pairs =
+            pairs.enumerate().filter(|(at, (_, next))| !next.continues && !is_told(next, self.runs.get(at + 2)));
+        let gaps = pairs.map(|(_, (run, next))| GapRow {
             start: run.to,
             end: next.started,
-            cause: GapCause::NotRunning,
+            cause: match run.ended {
+                None => GapCause::NotRunning,
+                Some(true) => GapCause::Stopped,
+                Some(false) => GapCause::Crashed,
+            },
             records_lost: std::collections::BTreeMap::new(),
         });
         // A clock that was set back lets the next run begin before the last one ended.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use agent_core::books::{Ledger, Records};
+use agent_core::continuity::{Before, Mark};
 use agent_core::output::{FlowRow, Output};
 use agent_core::time::WallNs;
 use rusqlite::wal::CheckpointMode;
@@ -15,6 +16,7 @@ use super::files::{self, Segment};
 use super::insert::Inserter;
 use super::quota::{self, Bounds};
 use super::schema::{self, Unusable, is_damage};
+use super::standing::{self, Standing, records};
 
 /// Bytes of a page.
 const PAGE_BYTES: u64 = 4_096;
@@ -33,6 +35,10 @@ pub(crate) struct Options {
     pub(crate) free_percent: u8,
     /// The node's name.
     pub(crate) node: Arc<str>,
+    /// Tells this boot of the machine from others; `None` when that is not known.
+    pub(crate) boot_id: Option<String>,
+    /// The kernel's side has watched since the run before.
+    pub(crate) continues: bool,
 }
 
 /// Why rows cannot be written.
@@ -85,6 +91,8 @@ pub(super) struct Store {
     full: u64,
     /// When this run began.
     started: WallNs,
+    /// Where this run stands, and the run before it.
+    standing: Standing,
 }
 
 struct Current {
@@ -106,6 +114,8 @@ impl Store {
         let left = files::list(&directory).map_err(|error| Error::Directory(directory.clone(), error))?;
         let bounds = Bounds::new(options.quota_bytes, options.free_percent, quota::disk(&directory));
         let next = left.last().map_or(1, |last| last.number.saturating_add(1));
+        let before = left.iter().rev().filter(|segment| !segment.broken).find_map(standing::before);
+        let continues = options.continues;
         let mut store = Self {
             options,
             bounds,
@@ -115,6 +125,7 @@ impl Store {
             next,
             full: 0,
             started: now,
+            standing: Standing::new(before, continues),
         };
         for segment in left.iter().filter(|segment| !segment.broken) {
             store.recover(segment, now)?;
@@ -143,9 +154,12 @@ impl Store {
                 Ok(()) => written.rows += chunk.len() as u64,
                 Err(error) => {
                     written.lost_rows += chunk.len() as u64;
+                    let mut lost = Records::default();
                     for row in chunk {
-                        written.lost.merge(records(row));
+                        lost.merge(records(row));
                     }
+                    self.standing.settle(lost.iter());
+                    written.lost.merge(lost);
                     written.error = Some(error);
                 }
             }
@@ -156,6 +170,38 @@ impl Store {
     /// Says that this run goes on, when there was nothing to write.
     pub(super) fn alive(&mut self, now: WallNs) -> Result<(), Error> {
         self.write_chunk(&[], true, now)
+    }
+
+    /// The run before this one; `None` when no file tells.
+    pub(super) fn before(&self) -> Option<&Before> {
+        self.standing.before()
+    }
+
+    /// Where this run stands, once what is written next is written.
+    pub(super) fn mark(&mut self, mark: Option<Mark>) {
+        self.standing.mark(mark);
+    }
+
+    /// Records that need no row any more: counted as lost, or of an earlier run.
+    pub(super) fn settle(&mut self, records: impl IntoIterator<Item = (Ledger, u64)>) {
+        self.standing.settle(records);
+    }
+
+    /// Says that this run ended by a stop and that all is written; then ends the file.
+    pub(super) fn finish(&mut self, now: WallNs) -> Result<(), Error> {
+        self.begin(now)?;
+        self.mark_end(now).map_err(|error| Error::Write(self.options.directory.clone(), error.into()))?;
+        self.close();
+        Ok(())
+    }
+
+    fn mark_end(&mut self, now: WallNs) -> rusqlite::Result<()> {
+        let Some(Current { file, run, .. }) = &self.current else { return Ok(()) };
+        file.pragma_update(None, "synchronous", "full")?;
+        let (mark, _) = self.standing.with(&[], true);
+        let mark = mark.as_ref().map(crate::lines::json);
+        let sql = "UPDATE run SET alive = ?1, ended = ?1, mark = ifnull(?2, mark) WHERE id = ?3";
+        file.execute(sql, params![now.0, mark, *run]).map(drop)
     }
 
     /// Bytes of all files.
@@ -209,6 +255,7 @@ impl Store {
     }
 
     fn transact(&mut self, chunk: &[Arc<Output>], sync: bool, now: WallNs) -> rusqlite::Result<()> {
+        let (mark, settled) = self.standing.with(chunk, sync);
         let Some(Current { file, run, .. }) = &mut self.current else { return Ok(()) };
         // A commit with full syncs the whole log, earlier commits included.
         file.pragma_update(None, "synchronous", if sync { "full" } else { "normal" })?;
@@ -216,8 +263,11 @@ impl Store {
         for row in chunk {
             self.inserter.insert(&transaction, row)?;
         }
-        transaction.prepare_cached("UPDATE run SET alive = ?1 WHERE id = ?2")?.execute(params![now.0, *run])?;
-        transaction.commit()
+        let sql = "UPDATE run SET alive = ?1, mark = ifnull(?2, mark) WHERE id = ?3";
+        transaction.prepare_cached(sql)?.execute(params![now.0, mark.as_ref().map(crate::lines::json), *run])?;
+        transaction.commit()?;
+        self.standing.written(mark, settled);
+        Ok(())
     }
 
     /// Copies the log into the file when it is long. A reader may hold that up: then the log grows, and the file is given
@@ -272,8 +322,17 @@ impl Store {
     fn open_file(&self, segment: &Segment, now: WallNs) -> Result<(Connection, i64), Unusable> {
         let file = schema::open(&segment.path, 2 * self.bounds.segment_bytes() / PAGE_BYTES)?;
         file.execute(
-            "INSERT INTO run (node, version, started, since, alive) VALUES (?1, ?2, ?3, ?4, ?4)",
-            params![&*self.options.node, env!("CARGO_PKG_VERSION"), self.started.0, now.0],
+            "INSERT INTO run (node, version, started, since, alive, boot_id, continues, mark) \
+             VALUES (?1, ?2, ?3, ?4, ?4, ?5, ?6, ?7)",
+            params![
+                &*self.options.node,
+                env!("CARGO_PKG_VERSION"),
+                self.started.0,
+                now.0,
+                self.options.boot_id,
+                self.options.continues,
+                self.standing.in_file().map(crate::lines::json)
+            ],
         )?;
         let run = file.last_insert_rowid();
         Ok((file, run))
@@ -360,19 +419,6 @@ impl Store {
             _ => Error::Files(self.options.directory.clone(), error),
         }
     }
-}
-
-/// Records that a row stands for.
-pub(super) fn records(row: &Output) -> Records {
-    let mut records = Records::default();
-    match row {
-        Output::Flow(row) => records = row.records,
-        Output::Process(_) => records.add(Ledger::Process, 1),
-        // Of two packets and an end at least; how many they were is not told.
-        Output::Metadata(_) => records.add(Ledger::Metadata, 1),
-        Output::Gap(_) | Output::Finding(_) | Output::Capacity(_) => {}
-    }
-    records
 }
 
 /// Makes a file whole by itself, without a log beside it. Where a reader stands in the way, it stays with its log.

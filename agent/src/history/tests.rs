@@ -5,6 +5,7 @@ mod faults;
 mod figures;
 mod quota;
 mod read;
+mod runs;
 pub(super) mod samples;
 mod sg;
 mod writer;
@@ -27,6 +28,8 @@ pub(super) fn options(directory: &Path, quota_bytes: u64) -> Options {
         age_days: 3_650,
         free_percent: 0,
         node: Arc::from("node-1"),
+        boot_id: Some("this boot".to_owned()),
+        continues: false,
     }
 }
 

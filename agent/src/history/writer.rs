@@ -6,10 +6,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use agent_core::books::{LEDGERS, Ledger, Records};
+use agent_core::continuity::{Before, Mark};
 use agent_core::output::{AttributionKind, Output};
 use agent_core::time::WallNs;
 
-use super::store::{Error, Options, Store, records};
+use super::standing::records;
+use super::store::{Error, Options, Store};
 use crate::lines::chain;
 use crate::lossy::{Entry, Lossy, weigh};
 
@@ -44,12 +46,15 @@ struct Shared {
     why: Mutex<Option<String>>,
     /// Records of lost rows that the books do not know yet, by ledger.
     unsettled: [AtomicU64; LEDGERS],
+    /// Records of rows that found no room, which the store does not know of yet, by ledger.
+    dropped: [AtomicU64; LEDGERS],
 }
 
 /// The tasks' end.
 pub(crate) struct History {
     queue: Arc<Queue>,
     counts: Counts,
+    before: Option<Before>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -61,6 +66,9 @@ struct Queue {
 struct State {
     urgent: Lane,
     bulk: Lane,
+    /// Where the run stands, once all rows here are written.
+    mark: Option<Mark>,
+    /// The run was stopped: all rows came.
     closed: bool,
     /// The thread is through with everything.
     done: bool,
@@ -114,6 +122,18 @@ impl Counts {
         }
     }
 
+    /// Records that never reach the store.
+    fn drop_records(&self, lost: Records) {
+        for ((_, records), dropped) in lost.iter().zip(&self.0.dropped) {
+            dropped.fetch_add(records, Ordering::Relaxed);
+        }
+    }
+
+    /// Those since the last time this was asked.
+    fn dropped(&self) -> impl Iterator<Item = (Ledger, u64)> {
+        Ledger::ALL.iter().copied().zip(self.0.dropped.iter().map(|records| records.swap(0, Ordering::Relaxed)))
+    }
+
     /// The store works, or why it does not; logged when that changes.
     fn state(&self, error: Option<&Error>) {
         let failing = error.is_some();
@@ -136,6 +156,7 @@ impl History {
     /// Opens the store and starts the thread that writes it.
     pub(crate) fn start(options: Options, now: fn() -> WallNs) -> Result<Self, Error> {
         let store = Store::open(options, now())?;
+        let before = store.before().cloned();
         let counts = Counts::default();
         counts.0.bytes.store(store.bytes(), Ordering::Relaxed);
         let queue = Arc::new(Queue { state: Mutex::new(State::new()), ready: Condvar::new() });
@@ -144,12 +165,22 @@ impl History {
             .name("history".to_owned())
             .spawn(move || write_all(&theirs, store, &counted, now))
             .map_err(Error::Thread)?;
-        Ok(Self { queue, counts, thread: Some(thread) })
+        Ok(Self { queue, counts, before, thread: Some(thread) })
     }
 
     /// What it has done.
     pub(crate) fn counts(&self) -> &Counts {
         &self.counts
+    }
+
+    /// The run before this one, as its files tell.
+    pub(crate) fn before(&self) -> Option<&Before> {
+        self.before.as_ref()
+    }
+
+    /// Says where the run stands, once all rows that were handed over are written.
+    pub(crate) fn mark(&self, mark: Mark) {
+        lock(&self.queue.state).mark = Some(mark);
     }
 
     /// Hands rows over. Never waits.
@@ -174,6 +205,7 @@ impl History {
         }
         if lost_rows > 0 {
             self.counts.lose(lost_rows, lost);
+            self.counts.drop_records(lost);
         }
     }
 
@@ -240,6 +272,7 @@ impl State {
         Self {
             urgent: lane(URGENT_MAX, URGENT_BYTES_MAX, URGENT_WAIT),
             bulk: lane(BULK_MAX, BULK_BYTES_MAX, BULK_WAIT),
+            mark: None,
             closed: false,
             done: false,
         }
@@ -281,11 +314,16 @@ impl Lane {
 fn write_all(queue: &Queue, mut store: Store, counts: &Counts, now: fn() -> WallNs) {
     let mut alive = Instant::now();
     loop {
-        let rows = match queue.next(alive + ALIVE_EVERY) {
-            Next::Rows(rows) => rows,
-            Next::Nothing => Vec::new(),
-            Next::End => break,
+        let (rows, mark) = match queue.next(alive + ALIVE_EVERY) {
+            Next::Rows(rows, mark) => (rows, mark),
+            Next::Nothing(mark) => (Vec::new(), mark),
+            Next::End(mark) => {
+                store.mark(mark);
+                break;
+            }
         };
+        store.mark(mark);
+        store.settle(counts.dropped());
         alive = Instant::now();
         if rows.is_empty() {
             counts.state(store.alive(now()).err().as_ref());
@@ -299,17 +337,21 @@ fn write_all(queue: &Queue, mut store: Store, counts: &Counts, now: fn() -> Wall
         }
         counts.0.bytes.store(store.bytes(), Ordering::Relaxed);
     }
+    store.settle(counts.dropped());
+    if let Err(error) = store.finish(now()) {
+        tracing::warn!(why = chain(&error), "the history cannot say that the agent was stopped");
+    }
     store.close();
     lock(&queue.state).done = true;
 }
 
 enum Next {
-    /// Write these.
-    Rows(Vec<Arc<Output>>),
+    /// Write these; the mark when these are all.
+    Rows(Vec<Arc<Output>>, Option<Mark>),
     /// Nothing came until the deadline.
-    Nothing,
+    Nothing(Option<Mark>),
     /// Nothing more comes.
-    End,
+    End(Option<Mark>),
 }
 
 // === impl Queue ===
@@ -324,14 +366,15 @@ impl Queue {
             if due == Some(Duration::ZERO) {
                 let mut rows = state.urgent.take(BATCH_ROWS);
                 rows.extend(state.bulk.take(BATCH_ROWS - rows.len()));
-                return Next::Rows(rows);
+                let is_all = state.urgent.rows.is_empty() && state.bulk.rows.is_empty();
+                return Next::Rows(rows, if is_all { state.mark.take() } else { None });
             }
             if state.closed {
-                return Next::End;
+                return Next::End(state.mark.take());
             }
             let left = deadline.saturating_duration_since(now);
             if left.is_zero() {
-                return Next::Nothing;
+                return Next::Nothing(state.mark.take());
             }
             let wait = due.map_or(left, |due| due.min(left));
             state = self.ready.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent_core::books::Books;
+use agent_core::continuity::{Before, Mark};
 use agent_core::output::Output;
 
 use crate::api::protocol::HistoryStatus;
@@ -29,7 +30,7 @@ pub(super) struct Keeper {
 
 impl Keeper {
     /// Opens the store, unless it is switched off. A directory that cannot be used is said once.
-    pub(super) fn start(config: &Config, node: &Arc<str>) -> Self {
+    pub(super) fn start(config: &Config, node: &Arc<str>, continues: bool) -> Self {
         let directory = config.data_dir.display().to_string();
         let enabled = config.history.enabled;
         let mut keeper = Self { directory, enabled, ..Self::off() };
@@ -42,6 +43,8 @@ impl Keeper {
             age_days: config.history.max_days,
             free_percent: config.history.free_percent,
             node: Arc::clone(node),
+            boot_id: node::boot_id(&config.roots.proc),
+            continues,
         };
         match History::start(options, || node::clock().1) {
             Ok(history) => {
@@ -64,6 +67,18 @@ impl Keeper {
     /// No history, on purpose.
     pub(super) fn off() -> Self {
         Self { history: None, counts: Counts::default(), directory: String::new(), enabled: false, refused: None }
+    }
+
+    /// The run before this one, as the history tells.
+    pub(super) fn before(&self) -> Option<&Before> {
+        self.history.as_ref()?.before()
+    }
+
+    /// Says where the run stands, once all rows that were handed over are written.
+    pub(super) fn mark(&self, mark: Mark) {
+        if let Some(history) = &self.history {
+            history.mark(mark);
+        }
     }
 
     /// Hands rows over. Never waits.

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use agent_core::books::Fate;
 use agent_core::capacity;
+use agent_core::continuity::{Jumps, Losses, Mark, Sleep};
 use agent_core::engine::{Engine, EngineConfig};
 use agent_core::facts::HostFact;
 use agent_core::input::Input;
 use agent_core::output::Output;
-use agent_core::time::{BootNs, WallNs};
+use agent_core::time::{BootNs, Clock, Moment, WallNs};
 use agent_ebpf::wire::Owner;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -61,6 +62,8 @@ pub(super) struct Pump {
     /// What each source of the node's ceilings said last: one entry each, of a closed list.
     collectors: BTreeMap<capacity::Collector, Collector>,
     wall: WallNs,
+    jumps: Jumps,
+    sleep: Sleep,
 }
 
 /// Where outputs and counts go.
@@ -78,6 +81,10 @@ pub(super) struct Outlets {
 /// What the pump asks the node.
 pub(super) struct Surroundings {
     pub(super) clock: fn() -> (BootNs, WallNs),
+    /// How long the machine slept since its boot, nanoseconds.
+    pub(super) asleep: fn() -> u64,
+    /// Tells this boot of the machine from others.
+    pub(super) boot_id: Option<String>,
     pub(super) addresses: Box<dyn FnMut() -> Vec<IpAddr>>,
     pub(super) exe_of: Box<dyn FnMut(Owner) -> Option<String>>,
     /// Settings of the node that may change.
@@ -113,6 +120,8 @@ impl Pump {
             now: BootNs(0),
             collectors: BTreeMap::new(),
             wall: WallNs(0),
+            jumps: Jumps::default(),
+            sleep: Sleep::default(),
         }
     }
 
@@ -124,6 +133,7 @@ impl Pump {
     /// Tells the Engine the time, what it found before a restart, and what was there before it.
     pub(super) async fn start(&mut self, baseline: Vec<Input>) {
         self.time();
+        self.tell_absence(None);
         self.restore();
         let settings = (self.surroundings.settings)();
         self.engine.handle(settings, &mut self.outputs);
@@ -202,6 +212,15 @@ impl Pump {
         }
     }
 
+    /// Tells of the time since the run before, of which so much is known to be lost.
+    fn tell_absence(&mut self, lost: Option<Losses>) {
+        let Some(before) = self.outlets.history.before() else { return };
+        let now = Moment { boot: self.now, wall: self.wall };
+        for gap in before.gaps(now, self.surroundings.boot_id.as_deref(), lost) {
+            self.engine.handle(gap, &mut self.outputs);
+        }
+    }
+
     fn tick(&mut self) {
         self.time();
         self.exe_reads = 0;
@@ -274,6 +293,11 @@ impl Pump {
         (self.now, self.wall) = (boot, wall);
         self.outlets.heartbeat.beat(boot);
         self.engine.handle(Input::Tick { boot, wall }, &mut self.outputs);
+        let jump = self.jumps.look(Moment { boot, wall });
+        let slept = self.sleep.look(boot, Clock::new(boot, wall), (self.surroundings.asleep)());
+        for gap in jump.into_iter().chain(slept) {
+            self.engine.handle(gap, &mut self.outputs);
+        }
     }
 
     fn take(&mut self, batch: Vec<Input>) {
@@ -321,7 +345,7 @@ impl Pump {
 
     async fn put_out(&mut self) {
         if self.outputs.is_empty() {
-            return;
+            return self.mark();
         }
         let outputs: Vec<Arc<Output>> = self.outputs.drain(..).map(Arc::new).collect();
         // A large fold must not stay resident.
@@ -335,12 +359,19 @@ impl Pump {
             exporter.push(&outputs);
         }
         self.outlets.history.push(&outputs);
+        self.mark();
         for turn in outputs.chunks(OUTPUTS_PER_TURN) {
             for output in turn {
                 self.outlets.feed.publish(output);
             }
             tokio::task::yield_now().await;
         }
+    }
+
+    /// Tells the history where the run stands: with all rows that it has by now.
+    fn mark(&self) {
+        let at = Moment { boot: self.now, wall: self.wall };
+        self.outlets.history.mark(Mark { at, kernel: None });
     }
 
     /// Shows the books to the metrics.

@@ -70,6 +70,8 @@ fn bench() -> Bench {
     };
     let surroundings = Surroundings {
         clock: || (BootNs(5_000_000_000), WallNs(1_700_000_000_000_000_000)),
+        asleep: || 0,
+        boot_id: None,
         addresses: Box::new(|| vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]),
         exe_of: Box::new(move |owner| {
             counted.fetch_add(1, Ordering::Relaxed);

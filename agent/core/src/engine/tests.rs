@@ -149,7 +149,8 @@ fn totals(lost: u64) -> Input {
 #[test]
 fn gaps_are_told_and_made_of_what_rings_lost() {
     let mut engine = engine();
-    let told = Input::Gap { start: BootNs(SECOND / 2), end: BootNs(SECOND), cause: GapCause::NotRunning };
+    let (start, end) = (WallNs(500_000_000), WallNs(1_000_000_000));
+    let told = Input::Gap { start, end, cause: GapCause::Stopped, lost: None };
     let outputs = feed(&mut engine, [told, totals(0), tick(3), totals(4), totals(4)]);
     let [Output::Gap(told), Output::Gap(lost)] = &outputs[..] else { panic!("{outputs:?}") };
     assert_eq!((told.end.0 - told.start.0, told.records_lost.len()), (500_000_000, 0));

@@ -138,7 +138,14 @@ fn process(line: &mut String, row: &ProcessRow) -> fmt::Result {
 
 fn gap(line: &mut String, row: &GapRow) -> fmt::Result {
     write!(line, "not covered from {} to {}: {}", row.start, row.end, name_of(&row.cause))?;
-    for (kind, lost) in &row.records_lost {
+    if row.records_lost.is_empty() {
+        return write!(line, "  loss unknown");
+    }
+    let mut known = row.records_lost.iter().filter(|(_, lost)| **lost > 0).peekable();
+    if known.peek().is_none() {
+        return write!(line, "  nothing lost");
+    }
+    for (kind, lost) in known {
         write!(line, "  {lost} {kind} lost")?;
     }
     Ok(())

@@ -12,7 +12,7 @@ use rusqlite::{Connection, Row};
 
 use crate::history::codes::{by_name, count, fixed, from_json, ip_text};
 use crate::history::recent::Recent;
-use crate::history::schema::FOLD_BITS;
+use crate::history::schema::{FOLD_BITS, SG_SINCE};
 
 /// Entries remembered of each dictionary, at about 300 bytes: below 12 MiB in all.
 const REMEMBERED: usize = 8_192;
@@ -27,8 +27,6 @@ pub(super) fn flow_columns(file: &Connection) -> rusqlite::Result<String> {
     ))
 }
 
-/// The version from which on flows tell what security groups say.
-const SG_SINCE: u32 = 2;
 /// Columns of [`Decoder::metadata`].
 pub(super) const METADATA: &str = "time, who, process, local, service, version, method, category, role, access_key_id, \
                                    forwarded_for, status, response_ttl, response_bytes, outcome, latency_us";

@@ -13,7 +13,7 @@ use super::decode::{self, Decoder};
 use super::query::{Condition, Query};
 use super::{Run, Visit};
 use crate::history::codes::ip_text;
-use crate::history::schema::{FOLD_BITS, flow_id};
+use crate::history::schema::{FOLD_BITS, RUNS_SINCE, flow_id};
 
 /// Which table a statement reads.
 #[derive(Clone, Copy)]
@@ -98,11 +98,27 @@ pub(super) fn peers_before(
 
 /// Who wrote, and when: the node's name and the span.
 pub(super) fn runs(file: &Connection) -> rusqlite::Result<Vec<(String, Run)>> {
-    let mut statement = file.prepare("SELECT node, started, since, alive FROM run ORDER BY id")?;
+    let version: u32 = file.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let ends = if version < RUNS_SINCE { "NULL, 0" } else { "ended IS NOT NULL, continues" };
+    let mut statement = file.prepare(&format!("SELECT node, started, since, alive, {ends} FROM run ORDER BY id"))?;
     let rows = statement.query_map([], |row| {
-        Ok((row.get(0)?, Run { started: WallNs(row.get(1)?), from: WallNs(row.get(2)?), to: WallNs(row.get(3)?) }))
+        let run = Run {
+            started: WallNs(row.get(1)?),
+            from: WallNs(row.get(2)?),
+            to: WallNs(row.get(3)?),
+            ended: row.get(4)?,
+            continues: row.get(5)?,
+        };
+        Ok((row.get(0)?, run))
     })?;
     rows.collect()
+}
+
+/// Ends of the gaps between two runs that starts told.
+pub(super) fn absences(file: &Connection) -> rusqlite::Result<Vec<WallNs>> {
+    let mut statement = file.prepare("SELECT time FROM gap WHERE cause IN ('stopped', 'crashed')")?;
+    let ends = statement.query_map([], |row| row.get(0).map(WallNs))?;
+    ends.collect()
 }
 
 /// Looks up in the dictionaries what a query names, into temporary tables.

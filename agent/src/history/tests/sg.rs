@@ -52,6 +52,9 @@ fn a_file_of_the_version_before_is_read_and_goes_on_with_verdicts() {
     first.close();
     let path = files::list(directory.path()).expect("lists").remove(0).path;
     let file = rusqlite::Connection::open(&path).expect("opens");
+    for column in ["boot_id", "ended", "continues", "mark"] {
+        file.execute(&format!("ALTER TABLE run DROP COLUMN {column}"), []).expect("goes back");
+    }
     file.execute_batch("ALTER TABLE flow DROP COLUMN sg; DROP TABLE sg; PRAGMA user_version = 1;").expect("goes back");
     drop(file);
     let read = || {

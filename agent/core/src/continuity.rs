@@ -1,0 +1,145 @@
+//! What is not covered, and why: between two runs of the agent, while the machine slept, where the wall clock jumped.
+//!
+//! A run leaves a [`Mark`] in the history, in the same transaction as the rows that it stands for. The next start reads
+//! it as [`Before`] and tells with it from when to when nothing was watched. Whether records are known to be lost, and
+//! how many, only the kernel's side can say; without it the loss is unknown, which is not none.
+
+use serde::{Deserialize, Serialize};
+
+use crate::books::LEDGERS;
+use crate::input::{GapCause, Input};
+use crate::time::{BootNs, Clock, Moment, WallNs};
+
+/// Records lost by ledger, in the order of [`crate::books::Ledger::ALL`].
+pub type Losses = [u64; LEDGERS];
+
+/// The wall clock was set when it is off by so much between two looks: slewing moves it by less than a millisecond a
+/// second, and daemons that correct time step it when it is off by a second or more.
+pub const JUMP_NS: u64 = 1_000_000_000;
+/// The machine slept when the two boot clocks drifted apart by so much between two looks: they never do otherwise.
+pub const SLEEP_NS: u64 = 500_000_000;
+
+/// What a run leaves in the history with its rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// When it was made: the run certainly watched until then.
+    pub at: Moment,
+    /// Where the kernel's side stood, when that outlives the agent.
+    pub kernel: Option<KernelMark>,
+}
+
+/// How far the history knows what the kernel's side told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelMark {
+    /// Tells these rings and counters from others that stood in the same place: when they were made, boot time.
+    pub pins: u64,
+    /// What stands before this in the metadata ring was told, and stands in the history.
+    pub metadata: Place,
+    /// By ledger, what the kernel did not write to its rings and the history knows of: merged into rows, suppressed, lost.
+    pub told: Losses,
+    /// By ledger, records of flows and of started programs whose rows stand in the history, or whose loss was counted.
+    pub settled: Losses,
+}
+
+/// A place in a ring.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Place {
+    /// Bytes that were ever written before it.
+    pub position: u64,
+    /// Records that were ever written before it.
+    pub records: u64,
+}
+
+/// The run before this one, as the history knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Before {
+    /// Which boot of the machine it was in; `None` when it could not tell.
+    pub boot_id: Option<String>,
+    /// When it was last known to run.
+    pub alive: WallNs,
+    /// It was stopped, and all it had was written. Otherwise it crashed, or the machine did.
+    pub is_ended: bool,
+    /// Its last mark; `None` when an earlier version of the agent left none.
+    pub mark: Option<Mark>,
+}
+
+/// Watches the wall clock against the boot-time clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Jumps {
+    last: Option<Moment>,
+}
+
+/// Watches how long the machine slept.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sleep {
+    asleep_ns: Option<u64>,
+}
+
+// === impl Before ===
+
+impl Before {
+    /// What the time between this run and a start at `now` leaves: the span that nobody watched, with what is known to
+    /// be lost in it, and a jump of the clock. `boot_id` tells this boot. No span for a loss that is known to be none.
+    pub fn gaps(&self, now: Moment, boot_id: Option<&str>, lost: Option<Losses>) -> Vec<Input> {
+        let mut gaps = Vec::new();
+        let same_boot = boot_id.is_some() && self.boot_id.as_deref() == boot_id;
+        let mark = self.mark.filter(|mark| same_boot && mark.at.boot <= now.boot);
+        // Within one boot the length is certain, whatever somebody did to the wall clock.
+        let start = match mark {
+            Some(mark) => WallNs(now.wall.0.saturating_sub(signed(now.boot.since(mark.at.boot)))),
+            None => self.mark.map_or(self.alive, |mark| mark.at.wall.max(self.alive)),
+        };
+        if lost.is_none_or(|lost| lost.iter().any(|records| *records > 0)) {
+            let cause = if self.is_ended { GapCause::Stopped } else { GapCause::Crashed };
+            gaps.push(Input::Gap { start: start.min(now.wall), end: now.wall, cause, lost });
+        }
+        gaps.extend(mark.and_then(|mark| jump(mark.at, now)));
+        gaps
+    }
+}
+
+// === impl Jumps ===
+
+impl Jumps {
+    /// Looks at both clocks; a gap when the wall clock was set since the last look.
+    pub fn look(&mut self, now: Moment) -> Option<Input> {
+        let last = self.last.replace(now)?;
+        jump(last, now)
+    }
+}
+
+// === impl Sleep ===
+
+impl Sleep {
+    /// Looks at how long the machine slept since its boot; a gap when it slept since the last look. Nothing is lost then:
+    /// nobody ran.
+    pub fn look(&mut self, now: BootNs, clock: Clock, asleep_ns: u64) -> Option<Input> {
+        let last = self.asleep_ns.replace(asleep_ns)?;
+        let slept = asleep_ns.saturating_sub(last);
+        (slept >= SLEEP_NS).then(|| Input::Gap {
+            start: clock.wall(BootNs(now.0.saturating_sub(slept))),
+            end: clock.wall(now),
+            cause: GapCause::Suspended,
+            lost: Some([0; LEDGERS]),
+        })
+    }
+}
+
+/// The span of wall time that was left out, or told twice, when the wall clock was set. No record is lost by that.
+fn jump(last: Moment, now: Moment) -> Option<Input> {
+    let expected = WallNs(last.wall.0.saturating_add(signed(now.boot.since(last.boot))));
+    let is_jump = expected.0.abs_diff(now.wall.0) >= JUMP_NS;
+    is_jump.then(|| Input::Gap {
+        start: expected.min(now.wall),
+        end: expected.max(now.wall),
+        cause: GapCause::ClockJump,
+        lost: Some([0; LEDGERS]),
+    })
+}
+
+fn signed(ns: u64) -> i64 {
+    i64::try_from(ns).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests;
