@@ -38,6 +38,8 @@ const REPEAT_EVERY: Duration = Duration::from_mins(10);
 const SAY_DROPPED_EVERY: Duration = Duration::from_mins(10);
 /// Longest note that the API takes, bytes.
 const NOTE_BYTES_MAX: usize = 1_024;
+/// How much of the pod's name begins the event's: 253 bytes are allowed, and two numbers with their dots take up to 34.
+const POD_NAME_BYTES_MAX: usize = 200;
 
 /// Where notes end: written (a repeat counts its event up), left out for a repeat within [`REPEAT_EVERY`], about a pod that
 /// is gone, or dropped: too many waited, the node or the pod had its share, the API refused or gave no answer.
@@ -149,6 +151,7 @@ pub(super) async fn publish(access: &Access, teller: &Teller, node: &str, notes:
     let mut written: BTreeMap<Key, Written> = BTreeMap::new();
     let mut backoff = Backoff::new();
     let mut said = (0, Instant::now());
+    let mut number = 0_u64;
     while let Some(note) = notes.receiver.recv().await {
         let dropped = notes.ends.dropped();
         if dropped > said.0 && said.1.elapsed() >= SAY_DROPPED_EVERY {
@@ -175,7 +178,8 @@ pub(super) async fn publish(access: &Access, teller: &Teller, node: &str, notes:
             count(&notes.ends.rate_limited);
             continue;
         }
-        match write(access, node, &note, &uid, written.get(&key)).await {
+        number += 1;
+        match write(access, &note, written.get(&key), event(node, &note, &uid, number)).await {
             Ok(event) => {
                 count(&notes.ends.written);
                 if written.len() < WRITTEN_MAX {
@@ -195,12 +199,12 @@ pub(super) async fn publish(access: &Access, teller: &Teller, node: &str, notes:
     }
 }
 
+/// Counts up what was written before, or writes it.
 async fn write(
     access: &Access,
-    node: &str,
     note: &Note,
-    uid: &str,
     before: Option<&Written>,
+    event: serde_json::Value,
 ) -> Result<Written, Trouble> {
     let api: Api<Event> = Api::namespaced(access.client().await?, &note.namespace);
     let late = || Trouble::passing("no answer");
@@ -215,8 +219,7 @@ async fn write(
             Err(error) => return Err(Trouble::of(&error)),
         }
     }
-    let event: Event =
-        serde_json::from_value(event(node, note, uid)).map_err(|error| Trouble::local(error.to_string()))?;
+    let event: Event = serde_json::from_value(event).map_err(|error| Trouble::local(error.to_string()))?;
     let name = event.metadata.name.clone().unwrap_or_default();
     let request = timeout(ANSWER_WAIT, api.create(&PostParams::default(), &event)).await;
     request.map_err(|_| late())?.map_err(|error| Trouble::of(&error))?;
@@ -231,13 +234,15 @@ fn uid(teller: &Teller, note: &Note) -> Option<Arc<str>> {
     })
 }
 
-/// The event as the API takes it.
-fn event(node: &str, note: &Note, uid: &str) -> serde_json::Value {
+/// The event as the API takes it. Findings of one evaluation have one time, so the name ends with the event's number in this
+/// run of the agent.
+fn event(node: &str, note: &Note, uid: &str, number: u64) -> serde_json::Value {
     let Note { namespace, pod, uid: _, reason, action, text, warning, at } = note;
+    let pod_part = &pod[..pod.floor_char_boundary(POD_NAME_BYTES_MAX)];
     json!({
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
-        "metadata": {"namespace": namespace, "name": format!("{}.{:x}", &pod[..pod.floor_char_boundary(200)], at.0)},
+        "metadata": {"namespace": namespace, "name": format!("{pod_part}.{:x}.{number:x}", at.0)},
         "eventTime": at,
         "reportingController": CONTROLLER,
         "reportingInstance": format!("sekisho-{}", &node[..node.floor_char_boundary(100)]),

@@ -2,5 +2,6 @@
 
 mod asked;
 mod network_policies;
+mod published;
 mod server;
 mod watched;
