@@ -24,7 +24,8 @@ const START_JITTER: RangeInclusive<u32> = 0..=600;
 const SERIES: RangeInclusive<u32> = 100..=100_000;
 /// One page to 64 MiB; the kernel takes powers of two only.
 const RING_BYTES: RangeInclusive<u32> = 4_096..=67_108_864;
-const CADENCE_PERCENT: RangeInclusive<u32> = 5..=1_000;
+/// What the core takes for fresh rests on the greatest: 75 s and 750 s between looks at sources of 30 s and five minutes.
+const CADENCE_PERCENT: RangeInclusive<u32> = 5..=250;
 const SOCKETS: RangeInclusive<u32> = 16..=1_048_576;
 
 /// The first key whose value cannot be used.

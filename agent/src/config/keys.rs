@@ -327,7 +327,7 @@ pub(super) const KEYS: &[Key] = &[
     Key {
         name: "collect.cadence_percent",
         flag: None,
-        allowed: "5 to 1000",
+        allowed: "5 to 250",
         text: "Time between two looks at the node's ceilings, in percent of each source's own (10 s to 5 min).",
         set: |config, text| put(&mut config.collect.cadence_percent, text),
         get: |config| config.collect.cadence_percent.to_string(),

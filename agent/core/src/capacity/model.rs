@@ -3,6 +3,7 @@
 //! Readings come from the collectors as samples and counters, and from the cluster as facts. From both are made
 //! [`line::Line`]s, one for each resource and scope; from these the row, the pods that still fit, and the judgements.
 
+mod carrying;
 mod derived;
 mod fit;
 mod judge;
@@ -62,13 +63,6 @@ impl Capacity {
 
     /// What a look at the node told.
     pub fn host(&mut self, fact: &HostFact, now: BootNs) {
-        if let HostFact::Samples { samples, .. } = fact {
-            for sample in samples {
-                if let Some(used) = sample.used {
-                    self.push((sample.resource, sample.scope.clone()), used, now);
-                }
-            }
-        }
         self.readings.host(fact, now);
     }
 
@@ -94,7 +88,8 @@ impl Capacity {
         self.known.expire(now);
         self.readings.expire(now);
         let lines = self.lines(now);
-        for line in lines.iter().filter(|line| line.derived) {
+        // What the rows show, and no single source's own count: two of them may differ by what each leaves out.
+        for line in &lines {
             if let Some(used) = line.used {
                 self.push((line.resource, line.scope.clone()), used, now);
             }
@@ -109,7 +104,7 @@ impl Capacity {
             series: &self.series,
             refusals: &refusals,
             waiting: &waiting,
-            memory_stalls: self.readings.memory_stalls(),
+            memory_stalls: self.readings.memory_stalls(now),
             settings: &self.settings,
             known: &self.known,
         });
@@ -178,6 +173,7 @@ impl Capacity {
     fn resource_row(&self, line: &Line) -> ResourceRow {
         let series = self.series.get(&(line.resource, line.scope.clone()));
         let exhaustion_s = match (line.limit, series) {
+            _ if line.headroom() == Some(0) => Exhaustion::Range { earliest_s: 0, likely_s: 0 },
             (Some(limit), Some(series)) => series.forecast(limit),
             _ => Exhaustion::CannotTell,
         };

@@ -76,7 +76,8 @@ pub enum CounterName {
     ConntrackExceeded,
     /// ENA `linklocal_allowance_exceeded`.
     LinklocalExceeded,
-    /// Connection tracking: entries dropped because the table was full.
+    /// Connection tracking: packets dropped and entries thrown out early, because the table was full; packets also when two
+    /// raced for one entry, or a protocol's tracker refused one.
     ConntrackDrop,
     /// Connection tracking: inserts that failed.
     ConntrackInsertFailed,

@@ -156,6 +156,8 @@ pub struct NodeFacts {
     pub memory_bytes: Option<u64>,
     /// Sum of `status.images[].sizeBytes`.
     pub image_bytes: Option<u64>,
+    /// `status.volumesAttached` of the EBS CSI driver: volumes of pods. `None`: not told.
+    pub ebs_attached: Option<u32>,
     /// `spec.unschedulable`.
     pub unschedulable: bool,
 }

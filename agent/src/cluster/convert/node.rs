@@ -12,6 +12,8 @@ use super::shapes::{Meta, Object};
 use super::{quantity, requests};
 
 const EBS_DRIVER: &str = "ebs.csi.aws.com";
+/// How the attach-detach controller names the driver's volumes.
+const EBS_VOLUME: &str = "kubernetes.io/csi/ebs.csi.aws.com^";
 const BRANCH: &str = "vpc.amazonaws.com/pod-eni";
 
 /// `Node`.
@@ -35,6 +37,8 @@ struct NodeStatus {
     addresses: Vec<Address>,
     allocatable: BTreeMap<String, Value>,
     images: Option<Vec<Image>>,
+    #[serde(rename = "volumesAttached")]
+    volumes_attached: Vec<Attached>,
 }
 
 #[derive(Default, Deserialize)]
@@ -47,6 +51,12 @@ struct Address {
 #[serde(default, rename_all = "camelCase")]
 struct Image {
     size_bytes: u64,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Attached {
+    name: String,
 }
 
 /// `spec` of a `CNINode`.
@@ -110,6 +120,11 @@ pub(super) fn node(node: Node) -> Result<NodeFacts, String> {
         image_bytes: status
             .images
             .map(|images| images.iter().fold(0, |sum: u64, image| sum.saturating_add(image.size_bytes))),
+        // The list is left out when it is empty.
+        ebs_attached: {
+            let names = status.volumes_attached.iter().map(|volume| volume.name.as_str());
+            u32::try_from(names.filter(|name| name.starts_with(EBS_VOLUME)).count()).ok()
+        },
         unschedulable: spec.unschedulable,
     })
 }

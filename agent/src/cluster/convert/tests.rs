@@ -415,14 +415,20 @@ fn a_node_and_what_hangs_on_it() {
         "spec": {"unschedulable": true},
         "status": {"addresses": [{"type": "InternalIP", "address": "10.0.0.9"}, {"type": "Hostname", "address": "n"}],
             "allocatable": {"cpu": "1930m", "memory": "7244732Ki", "pods": "29", "vpc.amazonaws.com/pod-eni": 9},
-            "images": [{"names": [], "sizeBytes": 10}, {"sizeBytes": 5}]}});
+            "images": [{"names": [], "sizeBytes": 10}, {"sizeBytes": 5}],
+            "volumesAttached": [{"name": "kubernetes.io/csi/ebs.csi.aws.com^vol-1", "devicePath": ""},
+                {"name": "kubernetes.io/csi/efs.csi.aws.com^fs-1"}, {"name": "kubernetes.io/csi/ebs.csi.aws.com^vol-2"}]}});
     let Converted::Node(node) = convert(object) else { panic!("no node") };
     assert_eq!((node.instance_type.as_deref(), node.addresses.len(), node.unschedulable), (Some("m5.large"), 1, true));
     assert_eq!(
         (node.cpu_milli, node.memory_bytes, node.pods, node.branch_interfaces),
         (Some(1_930), Some(7_244_732 << 10), Some(29), Some(9))
     );
-    assert_eq!(node.image_bytes, Some(15));
+    assert_eq!((node.image_bytes, node.ebs_attached), (Some(15), Some(2)));
+    let Converted::Node(node) = convert(json!({"kind": "Node", "metadata": {"name": "n"}, "status": {}})) else {
+        panic!("no node")
+    };
+    assert_eq!(node.ebs_attached, Some(0), "an empty list is left out");
 
     let object = json!({"apiVersion": "vpcresources.k8s.aws/v1alpha1", "kind": "CNINode", "metadata": {"name": "n"},
         "spec": {"features": [{"name": "SecurityGroupsForPods"}, {"name": "CustomNetworking", "value": "a"}]}});

@@ -53,7 +53,8 @@ impl Look for Conntrack {
 fn counters(path: &Path) -> Result<Vec<Counter>, Error> {
     let text = read::text(path)?;
     let table = PerCpu::new(path, &text)?;
-    // What was dropped, and what was thrown out early to make room: both mean that the table was full.
+    // What was dropped, and what was thrown out early to make room. Not all that is dropped is for lack of room; the core
+    // looks at both figures.
     let dropped = table.sum("drop")?.map(|drop| Ok(drop.saturating_add(table.sum("early_drop")?.unwrap_or(0))));
     let told = [
         (CounterName::ConntrackDrop, dropped.transpose()?),

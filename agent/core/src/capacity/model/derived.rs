@@ -4,7 +4,7 @@
 use super::known::{Known, has_branch};
 use super::line::Line;
 use super::readings::Readings;
-use super::{node, shared};
+use super::{carrying, node, shared};
 use crate::capacity::instances::InstanceType;
 use crate::capacity::plan::recommended_max_pods;
 use crate::capacity::pool::{Pool, Settings};
@@ -95,7 +95,7 @@ impl Moment<'_> {
             return;
         }
         let source = shared(source.to_owned());
-        self.found.push(Line { resource, scope: node(), used, limit, source, age_s, derived: true });
+        self.found.push(Line { resource, scope: node(), used, limit, source, age_s });
     }
 
     /// Pods and what they ask for, against allocatable.
@@ -189,7 +189,9 @@ impl Moment<'_> {
             return;
         };
         let settings = Settings::from(&settings);
-        let pool = Pool::new(of, &settings, max_pods(self.readings, self.known, of, &settings, self.now));
+        let max_pods = max_pods(self.readings, self.known, of, &settings, self.now);
+        let settings = carrying::settings(settings, of, ipam, self.readings.unmanaged());
+        let pool = Pool::new(of, &settings, max_pods);
         let limit = u64::from(pool.reachable());
         let prefixes = ipam.prefixes.map(u64::from);
         self.put(Resource::PodIps, used, Some(limit), &format!("{told_by}; {} carries {limit}", of.name), age_s);
@@ -202,32 +204,36 @@ impl Moment<'_> {
     fn volumes(&mut self, instance: Option<&InstanceType>) {
         // The root volume is attached too, and no pod's.
         let attached = self.readings.node(Resource::EbsVolumes, self.now);
-        let used = attached.and_then(|(sample, _)| sample.used).map(|used| used.saturating_sub(1));
+        let seen = attached.and_then(|(sample, age_s)| Some((sample.used?.saturating_sub(1), age_s)));
+        let of_pods = self.known.node().and_then(|node| node.ebs_attached).map(u64::from).zip(self.node_age_s);
         let told = self.known.csi_volumes().filter(|_| self.known.age_s(Source::CsiNode, self.now).is_some());
         let interfaces = self.readings.interfaces(self.now).map(|(count, ..)| count);
-        let places = instance.map(|of| {
-            let count = u32::try_from(interfaces.unwrap_or(1)).unwrap_or(u32::MAX);
-            (of.volumes.slots(count), of)
-        });
-        let age_s = attached.map_or(0, |(_, age_s)| age_s);
-        let (limit, source) = match (told, places) {
-            (Some(told), Some((places, of))) if of.volumes.shared && interfaces.is_some() && places < told => {
-                let count = interfaces.unwrap_or_default();
-                let source = format!(
-                    "CSINode says {told}, as of the driver's start; {count} interfaces share the places of {}: {places}",
-                    of.name
-                );
-                (Some(places), source)
-            }
-            (Some(told), _) => (Some(told), "CSINode allocatable".to_owned()),
-            (None, Some((places, of))) if interfaces.is_some() || !of.volumes.shared => {
-                (Some(places), format!("instance type {}", of.name))
-            }
-            _ => (None, String::new()),
-        };
-        if limit.is_some() {
-            let source = if used.is_some() { format!("attached volumes but the first; {source}") } else { source };
-            self.put(Resource::EbsVolumes, used, limit.map(u64::from), &source, age_s);
+        if let Some(told) = told {
+            // The driver took off all that was there at boot, so what it counts is pods' volumes. Without the controller's
+            // word all but the first stand for these: one too many for each further volume of the image.
+            let (used, by) = match (of_pods, seen) {
+                (Some(of_pods), _) => (Some(of_pods), "node's status.volumesAttached; "),
+                (None, Some(seen)) => (Some(seen), "attached volumes but the first; "),
+                (None, None) => (None, ""),
+            };
+            let age_s = used.map_or(0, |(_, age_s)| age_s);
+            let source = format!("{by}CSINode allocatable");
+            self.put(Resource::EbsVolumes, used.map(|(used, _)| used), Some(told.into()), &source, age_s);
         }
+        let Some(of) = instance else { return };
+        let count = u32::try_from(interfaces.unwrap_or(1)).unwrap_or(u32::MAX);
+        let places = of.volumes.slots(count);
+        let by = if seen.is_some() { "attached volumes but the first; " } else { "" };
+        let (used, age_s) = (seen.map(|(used, _)| used), seen.map_or(0, |(_, age_s)| age_s));
+        let source = match told {
+            // What the instance itself has left, the image's volumes counted: less when interfaces came after the driver's start.
+            Some(told) if of.volumes.shared && interfaces.is_some() && used.is_some() => format!(
+                "{by}CSINode says {told}, as of the driver's start; {count} interfaces share the places of {}: {places}",
+                of.name
+            ),
+            None if interfaces.is_some() || !of.volumes.shared => format!("{by}instance type {}", of.name),
+            _ => return,
+        };
+        self.put(Resource::EbsVolumes, used, Some(places.into()), &source, age_s);
     }
 }

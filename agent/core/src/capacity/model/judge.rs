@@ -54,6 +54,7 @@ impl Judge {
             let key = (line.resource, line.scope.clone());
             let refusal = refusals.iter().position(|refusal| (refusal.resource, &refusal.scope) == (key.0, &key.1));
             let refusal = refusal.map(|index| refusals.remove(index));
+            let refusal = refusal.filter(|refusal| !is_ambiguous(refusal) || self.is_near(&key, line, seen));
             let (used_up, nearly) = match self.verdicts(&key, line, refusal, seen) {
                 Ok(found) => found,
                 Err(why) => {
@@ -86,7 +87,7 @@ impl Judge {
             }
         }
         // Refused, and nobody tells how much there is.
-        for refusal in refusals {
+        for refusal in refusals.into_iter().filter(|refusal| !is_ambiguous(refusal)) {
             let key = (refusal.resource, refusal.scope.clone());
             let verdict = Verdict::Violated(Box::new(refused(refusal, seen)));
             judgements.push(judgement(Code::CapacityExhausted, &key, verdict, seen));
@@ -143,6 +144,13 @@ impl Judge {
         Ok((used_up, nearly))
     }
 
+    /// Whether the limit is so near that whoever was refused may have been refused for it.
+    fn is_near(&self, key: &Key, line: &Line, seen: &Seen<'_>) -> bool {
+        let distance = if self.exhausted.contains(key) { DISTANCE_PERCENT } else { 0 };
+        let percent = u64::from(seen.settings.low_percent(key.0, seen.memory_stalls).saturating_sub(distance));
+        line.filled().is_some_and(|filled| filled.saturating_mul(100) >= percent.saturating_mul(65_536))
+    }
+
     /// What was raised and is not seen any more: a scope that is gone is well, a source that is silent leaves doubt.
     fn doubt(
         &mut self,
@@ -167,6 +175,13 @@ impl Judge {
 /// Whether a refusal is more than a wait.
 fn is_lack(refusal: &Refusal) -> bool {
     refusal.resource != Resource::PodIps || refusal.for_ns >= ADDRESS_LACK_NS
+}
+
+/// The kernel's counter of dropped packets grows also when two packets race for one entry (two DNS requests of one socket
+/// through a service's address do) and when a protocol's tracker refuses one: `nf_ct_resolve_clash` and `nf_conntrack_in`.
+/// <https://elixir.bootlin.com/linux/v6.12/source/net/netfilter/nf_conntrack_core.c>
+fn is_ambiguous(refusal: &Refusal) -> bool {
+    refusal.name == CounterName::ConntrackDrop
 }
 
 /// A full node is healthy as long as the kubelet's limit of pods is reached first, for then the scheduler sends no more.

@@ -14,8 +14,6 @@ pub(super) struct Line {
     pub(super) limit: Option<u64>,
     pub(super) source: Arc<str>,
     pub(super) age_s: u64,
-    /// Put together here, so it is in no sample.
-    pub(super) derived: bool,
 }
 
 impl Line {
@@ -73,7 +71,6 @@ mod tests {
             limit,
             source: Arc::from(source),
             age_s: u64::from(used.is_some()) * 7,
-            derived: false,
         }
     }
 

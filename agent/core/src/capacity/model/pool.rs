@@ -1,5 +1,6 @@
 //! What the CNI's pool holds on this node, why, and with which settings it would hold less.
 
+use super::carrying;
 use super::derived::{assigned, instance, max_pods, settings};
 use super::known::Known;
 use super::readings::Readings;
@@ -24,6 +25,7 @@ pub(super) fn row(readings: &Readings, known: &Known, now: BootNs) -> Option<Poo
     if let (Some(of), Some((settings, told_by))) = (instance(readings, known), settings) {
         let settings = Settings::from(&settings);
         let max_pods = max_pods(readings, known, &of, &settings, now);
+        let settings = carrying::settings(settings, &of, ipam, readings.unmanaged());
         // How many pods there were is not known: as many as ever could.
         let expected = Pool::new(&of, &settings, max_pods).after_stops(assigned, max_pods);
         let least = Pool::new(&of, &settings, max_pods).from_empty(assigned).high.addresses;

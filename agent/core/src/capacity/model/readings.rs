@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::carrying::Unmanaged;
 use super::line::Line;
 use crate::capacity::instances::{InstanceType, instance_type};
 use crate::capacity::{Collector, Counter, CounterName, IpamFacts, IpamSettings, Limit, Resource, Sample, Scope};
@@ -18,11 +19,12 @@ const MAX_COUNTERS: usize = 1_024;
 const FRESH_INTERVALS: u64 = 3;
 /// And at least so long, so that a busy node does not blink.
 const FRESH_LEAST_NS: u64 = 60_000_000_000;
-/// As long as the interval is not known, and at most: no collector reads less often than every five minutes.
+/// As long as the interval is not known, and at most: no collector reads less often than every 750 s (five minutes at the
+/// longest cadence, 250 %).
 const FRESH_MOST_NS: u64 = 900_000_000_000;
 /// Something was refused lately when it was within this time.
 const REFUSED_LATELY_NS: u64 = 300_000_000_000;
-/// Refusals so far apart belong together.
+/// Refusals so far apart belong together: two readings of a counter at the longest cadence, 75 s each.
 const STREAK_GAP_NS: u64 = 150_000_000_000;
 /// Tasks that waited for memory for this part of the time: percent.
 const STALL_PERCENT: u64 = 10;
@@ -42,6 +44,7 @@ pub(super) struct Readings {
     ipam: Option<Timed<IpamFacts>>,
     /// ENA interfaces that are attached.
     interfaces: Option<Timed<u64>>,
+    unmanaged: Unmanaged,
     counters: BTreeMap<(CounterName, Scope), Grown>,
     instance: Option<(Arc<str>, Arc<str>)>,
     refused: u64,
@@ -84,22 +87,24 @@ impl Readings {
             HostFact::Ipam(facts) => {
                 let before = self.ipam.as_ref().map(|reading| (reading.at, reading.interval_ns));
                 self.ipam = Some(Timed::after(before, now, facts.as_ref().clone()));
+                self.compare(now);
             }
             HostFact::Links(links) => {
                 let attached = links.iter().filter(|link| is_interface(link)).count() as u64;
                 let before = self.interfaces.as_ref().map(|reading| (reading.at, reading.interval_ns));
                 self.interfaces = Some(Timed::after(before, now, attached));
+                self.compare(now);
             }
             HostFact::InstanceType { name, source } => self.instance = Some((Arc::clone(name), Arc::clone(source))),
             HostFact::Pods(_) | HostFact::TcpEarlyDemux(_) | HostFact::Collector { .. } => {}
         }
     }
 
-    /// Forgets what is too old.
+    /// Forgets what is too old, but not how often it came.
     pub(super) fn expire(&mut self, now: BootNs) {
-        self.samples.retain(|_, reading| reading.is_fresh(now));
-        self.ipam = self.ipam.take().filter(|reading| reading.is_fresh(now));
-        self.interfaces = self.interfaces.take().filter(|reading| reading.is_fresh(now));
+        self.samples.values_mut().for_each(|reading| reading.expire(now));
+        self.ipam.iter_mut().for_each(|reading| reading.expire(now));
+        self.interfaces.iter_mut().for_each(|reading| reading.expire(now));
         self.counters.retain(|_, grown| now.since(grown.at) <= FRESH_MOST_NS);
     }
 
@@ -121,6 +126,19 @@ impl Readings {
         }
         let (ipam, age_s) = self.ipam(now)?;
         (!ipam.interfaces.is_empty()).then_some((ipam.interfaces.len() as u64, age_s, "ipamd"))
+    }
+
+    /// Interfaces that are attached and that ipamd leaves alone; 0 while nobody can tell.
+    pub(super) fn unmanaged(&self) -> u64 {
+        self.unmanaged.count()
+    }
+
+    fn compare(&mut self, now: BootNs) {
+        let attached = self.interfaces.as_ref().filter(|reading| reading.is_fresh(now)).map(|reading| reading.value);
+        let managed = self.ipam(now).map(|(ipam, _)| ipam.interfaces.len() as u64).filter(|&count| count > 0);
+        if let (Some(attached), Some(managed)) = (attached, managed) {
+            self.unmanaged.see(attached, managed, now);
+        }
     }
 
     /// The instance's type as the node itself tells it.
@@ -170,9 +188,9 @@ impl Readings {
     }
 
     /// Tasks wait for memory, as of the last reading.
-    pub(super) fn memory_stalls(&self) -> bool {
+    pub(super) fn memory_stalls(&self, now: BootNs) -> bool {
         let grown = self.counters.get(&(CounterName::MemoryStallMicros, Scope::Node));
-        let last = grown.and_then(|grown| grown.last);
+        let last = grown.filter(|grown| now.since(grown.at) <= FRESH_LEAST_NS).and_then(|grown| grown.last);
         last.is_some_and(|(micros, in_ns)| micros.saturating_mul(1_000).saturating_mul(100) >= in_ns * STALL_PERCENT)
     }
 
@@ -208,15 +226,25 @@ impl Readings {
 
 // === impl Timed ===
 
-impl<T> Timed<T> {
+impl<T: Default> Timed<T> {
     fn after(before: Option<(BootNs, Option<u64>)>, now: BootNs, value: T) -> Self {
         let interval_ns = match before {
             // Several readings in one moment are one.
             Some((at, known)) if at == now => known,
-            Some((at, _)) => Some(now.since(at)),
+            // After an outage the interval is not the outage: it doubles at most, until the next reading.
+            Some((at, known)) => {
+                let since = now.since(at);
+                Some(known.map_or(since, |known| since.min(known.saturating_mul(2))))
+            }
             None => None,
         };
         Self { at: now, interval_ns, value }
+    }
+
+    fn expire(&mut self, now: BootNs) {
+        if !self.is_fresh(now) {
+            self.value = T::default();
+        }
     }
 
     fn is_fresh(&self, now: BootNs) -> bool {
@@ -259,6 +287,5 @@ fn line(sample: &Sample, age_s: u64) -> Line {
         },
         source: Arc::clone(&sample.source),
         age_s,
-        derived: false,
     }
 }

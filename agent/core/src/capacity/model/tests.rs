@@ -1,6 +1,7 @@
 //! The model by its inputs and its rows: limits that bind, pods that fit, what is stale, what is raised.
 
 mod cni;
+mod counts;
 mod judging;
 mod nodes;
 mod waiting;
@@ -267,7 +268,7 @@ fn everything_is_bounded_and_what_finds_no_room_is_counted() {
     assert_eq!(row.resources.iter().filter(|row| row.scope.starts_with("pod ")).count(), POD_ROWS);
     assert_eq!(nodes::line(&row, Resource::Pods).used, Some(1_024));
     // Samples, pods, and series.
-    assert_eq!(setting.capacity.refused(), (3_000 - 1_024) * 3);
+    assert_eq!(setting.capacity.refused(), (3_000 - 1_024) * 2);
     setting.seconds(31);
     assert!(setting.capacity.series.len() <= MAX_SERIES);
 }

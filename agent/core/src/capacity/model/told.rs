@@ -64,7 +64,6 @@ impl Told {
                 limit: Some(limit),
                 source: shared(format!("EC2 DescribeSubnets: {} are free", subnet.free)),
                 age_s: u64::try_from(age_s).unwrap_or(0),
-                derived: true,
             })
         };
         subnets.iter().filter_map(line).collect()

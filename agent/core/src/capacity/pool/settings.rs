@@ -1,6 +1,7 @@
 //! The CNI's settings that matter for its pool.
 
 use crate::capacity::IpamSettings;
+use crate::capacity::instances::InstanceType;
 
 /// See the CNI's README. 0 for a target of addresses means that it is not set, as the CNI reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +40,19 @@ impl Default for Settings {
             custom_networking: false,
             ipv6: false,
         }
+    }
+}
+
+impl Settings {
+    /// With so many interfaces of the node that carry nothing for pods: each takes a place of those that may be attached.
+    #[must_use]
+    pub fn without(self, interfaces: u32, of: &InstanceType) -> Self {
+        if interfaces == 0 {
+            return self;
+        }
+        let most = self.max_eni.filter(|&most| most >= 1).map_or(of.interfaces, |most| most.min(of.interfaces));
+        // The first interface is there, and is ipamd's.
+        Self { max_eni: Some(most.saturating_sub(interfaces).max(1)), ..self }
     }
 }
 

@@ -164,7 +164,7 @@ fn counters_of_refusals_raise_and_a_reset_does_not() {
     count(&mut setting, CounterName::ConntrackDrop, 20);
     assert_eq!(evaluate(&mut setting, Resource::ConntrackEntries, 10, 1_000), "well");
     count(&mut setting, CounterName::ConntrackDrop, 23);
-    assert_eq!(evaluate(&mut setting, Resource::ConntrackEntries, 10, 1_000), "exhausted");
+    assert_eq!(evaluate(&mut setting, Resource::ConntrackEntries, 900, 1_000), "exhausted");
     // Five minutes later it is over.
     setting.seconds(300);
     assert_eq!(evaluate(&mut setting, Resource::ConntrackEntries, 10, 1_000), "well");
