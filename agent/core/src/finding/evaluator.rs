@@ -15,8 +15,8 @@ use super::rules::{self, requests};
 use super::state::{self, STATE_CODES};
 use super::{Code, Judgement, Subject};
 use crate::attribution::Attribution;
-use crate::cluster::{Cluster, HostSide};
-use crate::facts::{HostFact, PodFacts};
+use crate::cluster::{Cluster, HostSide, Pod};
+use crate::facts::{HostFact, Phase, PodFacts};
 use crate::fast::{FastMap, FastSet};
 use crate::flow_groups::{FlowGroups, Known};
 use crate::input::KernelTotals;
@@ -307,7 +307,10 @@ fn own_identity(view: View<'_>, pod: &PodFacts, subject: Option<&Subject>) -> Op
 
 /// The uids, as cgroups tell them, of this node's pods that have an address of their own.
 fn pods_by_ip(view: View<'_>) -> FastMap<String, Arc<str>> {
-    let present = view.cluster.pods().present().filter(|pod| pod.is_certain() && !pod.facts.host_network);
+    // One that is over keeps its address in its status, and another may have it by now.
+    let is_over = |pod: &Pod| matches!(pod.facts.phase, Some(Phase::Succeeded | Phase::Failed));
+    let present = view.cluster.pods().present();
+    let present = present.filter(|pod| pod.is_certain() && !pod.facts.host_network && !is_over(pod));
     let mut by_ip = FastMap::default();
     for pod in present {
         let Some(uid) = pod.facts.config_hash.as_ref().or(pod.facts.uid.as_ref()) else { continue };

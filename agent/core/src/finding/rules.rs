@@ -24,6 +24,9 @@ pub mod why {
     pub const PEER_SILENT: &str = "peer_answers_nobody";
     /// A `NetworkPolicy` selects the pod: its drops look the same.
     pub const NETWORK_POLICY: &str = "network_policy_selects_pod";
+    /// Standard mode leaves traffic on one node, and what leaves the VPC by the node's address, to others than the pod's
+    /// groups.
+    pub const NOT_FILTERED: &str = "not_filtered_in_standard_mode";
     /// More peers than there is room for: whether one of them ever answered is not known any more.
     pub const FORGOTTEN: &str = "successes_forgotten";
     /// A runtime class: the pod has a kernel or a network stack of its own.

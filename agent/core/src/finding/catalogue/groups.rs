@@ -197,6 +197,8 @@ pub(super) const SGP_BLOCKED_FLOW: Entry = Entry {
         "A pod or process without these groups gets no answer either, and no rule is known to be missing: then the peer is dead.",
         "A NetworkPolicy that selects the pod: its drops look the same. Cannot tell, and the policy is named. As long as the policies are not known, the text says so.",
         "Refused connections: somebody answered.",
+        "What no group judges: the metadata services, link-local addresses, AWS's services on the link, the pod itself.",
+        "A pod in standard mode, and a peer on the same node or outside the VPC: its groups do not see that. Cannot tell, as while the pod's mode is not known.",
         "Drops on the way in happen before this node and cannot be seen here.",
     ],
     ends: "",
@@ -233,6 +235,8 @@ pub(super) const SGP_DNS_BLOCKED: Entry = Entry {
     silent: &[
         "The resolver answers nobody on this node.",
         "NodeLocal DNS is out of reach for pods in strict mode, which is named as the cause.",
+        "The VPC's resolver at its link-local address (169.254.169.253): no group judges it.",
+        "A pod in standard mode, and a resolver on the same node or outside the VPC: its groups do not see that. Cannot tell, as while the pod's mode is not known.",
     ],
     ends: "",
     causes: &[
@@ -266,6 +270,7 @@ pub(super) const SGP_PROBE_BLOCKED: Entry = Entry {
         "Probes by exec make no traffic.",
         "A pod whose container does not run yet.",
         "Refused probes: the pod answered, and nobody listens.",
+        "A pod in standard mode: nothing filters what its node sends. While the mode is not known: cannot tell.",
     ],
     ends: "",
     causes: &[

@@ -28,6 +28,12 @@ const MAX_TRIES: usize = 8_192;
 const MAX_FORGOTTEN: usize = crate::cluster::MAX_PODS;
 const DNS_PORT: u16 = 53;
 
+/// Where AWS's own services live on a VPC's links: metadata, the resolver, time. No group judges traffic to them
+/// (<https://docs.aws.amazon.com/vpc/latest/userguide/vpc-security-groups.html>).
+const LINK_SERVICES_V6: [u16; 2] = [0xfd00, 0x0ec2];
+/// The VPC's resolver at its link-local addresses; that at the VPC's base address plus two looks like any other.
+const RESOLVERS: [&str; 2] = ["169.254.169.253", "fd00:ec2::253"];
+
 /// Who tries to reach whom.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(in crate::finding) struct Try {
@@ -61,6 +67,8 @@ pub(in crate::finding) struct Tries {
     pub(in crate::finding) new: u64,
     first: BootNs,
     last: BootNs,
+    /// Standard mode does not filter the way there.
+    is_past_groups: bool,
     /// There was an answer once.
     has_succeeded: bool,
     /// It was told.
@@ -89,6 +97,8 @@ pub(in crate::finding) enum Step {
         failures: u64,
         /// Since when, nanoseconds.
         over_ns: u64,
+        /// In standard mode the groups do not see it: on this node, or out of the VPC by the node's address.
+        is_past_groups: bool,
         /// What others get from the same peer.
         others: Others,
     },
@@ -145,7 +155,11 @@ impl Flows {
                 About::Flow | About::Dns => Some(Arc::from(&*row.who.identity.uid)),
             };
             match uid.filter(|uid| enforced.contains_key(uid)) {
-                Some(uid) => steps.extend(self.note(Try { uid, ip: Arc::from(ip), port, about }, tally, now)),
+                Some(uid) => {
+                    let is_past_groups = about != About::Probe && is_past_groups(row, pod_of_ip(ip).is_some());
+                    let pair = Try { uid, ip: Arc::from(ip), port, about };
+                    steps.extend(self.note(pair, tally, is_past_groups, now));
+                }
                 None if about != About::Probe => self.note_other(ip, port, about, tally, now),
                 None => {}
             }
@@ -190,7 +204,7 @@ impl Flows {
         self.unjudged.retain(|uid| is_alive(uid));
     }
 
-    fn note(&mut self, pair: Try, tally: Tally, now: BootNs) -> Option<Step> {
+    fn note(&mut self, pair: Try, tally: Tally, is_past_groups: bool, now: BootNs) -> Option<Step> {
         if tally == Tally::default() {
             return None;
         }
@@ -212,6 +226,7 @@ impl Flows {
         if tries.failures == 0 || now.since(tries.last) > RUN_NS {
             (tries.first, tries.failures) = (now, 0);
         }
+        tries.is_past_groups = is_past_groups;
         tries.failures = tries.failures.saturating_add(tally.unanswered);
         tries.new = tries.new.saturating_add(tally.unanswered);
         tries.last = now;
@@ -244,8 +259,8 @@ impl Flows {
             let others = others.unwrap_or(Others::NotKnown);
             let times = if tries.is_told { tries.new } else { tries.failures };
             tries.is_told = true;
-            let failures = tries.failures;
-            steps.push(Step::Unanswered { pair: pair.clone(), times, failures, over_ns, others });
+            let Tries { failures, is_past_groups, .. } = *tries;
+            steps.push(Step::Unanswered { pair: pair.clone(), times, failures, over_ns, is_past_groups, others });
         }
         steps
     }
@@ -330,6 +345,14 @@ fn attempts(row: &FlowRow) -> Option<(About, &str, u16, Tally)> {
         (AttributionKind::Pod | AttributionKind::Host | AttributionKind::Container, _) => About::Flow,
         (AttributionKind::Unknown, _) => return None,
     };
+    let has_no_judge = match about {
+        About::Flow => is_never_judged(ip, row.peer.class),
+        About::Dns => RESOLVERS.contains(&ip),
+        About::Probe => false,
+    };
+    if has_no_judge {
+        return None;
+    }
     let tally = match row.protocol? {
         Protocol::Tcp => tcp(row, about),
         Protocol::Udp if about == About::Dns => udp(row),
@@ -363,6 +386,24 @@ fn udp(row: &FlowRow) -> Tally {
         Some("established") => Tally { answered: row.connections, unanswered: 0 },
         _ => Tally::default(),
     }
+}
+
+/// Whether no group judges traffic to an address: AWS's services on the link, and the pod itself.
+fn is_never_judged(ip: &str, class: PeerClass) -> bool {
+    let on_link = match ip.parse::<IpAddr>() {
+        Ok(IpAddr::V4(ip)) => ip.is_link_local() || ip.is_loopback(),
+        Ok(IpAddr::V6(ip)) => {
+            ip.is_unicast_link_local() || ip.is_loopback() || ip.segments().starts_with(&LINK_SERVICES_V6)
+        }
+        Err(_) => false,
+    };
+    on_link || matches!(class, PeerClass::Imds | PeerClass::PodIdentity)
+}
+
+/// Whether the groups of a pod in standard mode do not see a connection. `on_node`: to a pod of this node.
+fn is_past_groups(row: &FlowRow, on_node: bool) -> bool {
+    let is_link_local = row.peer.ip.as_deref().is_some_and(|ip| is_never_judged(ip, row.peer.class));
+    on_node || is_link_local || matches!(row.peer.class, PeerClass::NodeLocal | PeerClass::Internet)
 }
 
 /// The kubelet is a unit of the host, or a process of that name.

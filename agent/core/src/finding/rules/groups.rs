@@ -33,9 +33,10 @@ pub(in crate::finding) fn judge(
 ) -> Option<Outcome> {
     match step {
         Step::Works(pair) => Some(Outcome::Cleared(code(pair.about), subject(&pair, pod))),
-        Step::Unanswered { pair, times, failures, over_ns, others } => {
+        Step::Unanswered { pair, times, failures, over_ns, is_past_groups, others } => {
             let subject = subject(&pair, pod);
-            let tried = Tried { pair, times, failures, seconds: over_ns / 1_000_000_000, others };
+            let past = past_groups(is_past_groups, mode);
+            let tried = Tried { pair, times, failures, seconds: over_ns / 1_000_000_000, past, others };
             match tried.pair.about {
                 About::Flow => Some(flow(&tried, subject, pod, has_forgotten, view)),
                 About::Dns => Some(dns(&tried, subject, pod, mode, view)),
@@ -45,11 +46,23 @@ pub(in crate::finding) fn judge(
     }
 }
 
+/// Why the groups may have nothing to do with it: the pod's mode leaves such connections alone, or may do so.
+fn past_groups(is_past_groups: bool, mode: Option<Mode>) -> Option<&'static str> {
+    match mode {
+        _ if !is_past_groups => None,
+        Some(Mode::Strict) => None,
+        Some(Mode::Standard) => Some(why::NOT_FILTERED),
+        None => Some(papers::why::MODE),
+    }
+}
+
 struct Tried {
     pair: Try,
     times: u64,
     failures: u64,
     seconds: u64,
+    /// Why the groups may not see it at all.
+    past: Option<&'static str>,
     others: Others,
 }
 
@@ -87,6 +100,9 @@ fn flow(tried: &Tried, subject: Subject, pod: &PodFacts, has_forgotten: bool, vi
         Said::MissingUnlessHere(_) => String::new(),
         Said::CannotTell(known) => known,
     };
+    if let Some(why) = tried.past {
+        return Outcome::CannotTell(code, subject, why, None);
+    }
     let (cause, others) = match tried.others {
         Others::Failed => return Outcome::CannotTell(code, subject, why::PEER_SILENT, None),
         Others::Reached => ("only_this_pod", "; others on this node, without its groups, get answers"),
@@ -140,10 +156,10 @@ fn dns(tried: &Tried, subject: Subject, pod: &PodFacts, mode: Option<Mode>, view
     }
     match (judged::ask(&tried.pair, pod, view), tried.others) {
         (_, Others::Failed) => return Outcome::CannotTell(code, subject, why::PEER_SILENT, None),
-        (Said::Missing(lack), _) | (Said::MissingUnlessHere(lack), Others::Reached) => {
-            return lacking(code, subject, lack, tried);
-        }
+        (Said::Missing(lack), _) => return lacking(code, subject, lack, tried),
         (Said::NotTheGroups(why), _) => return Outcome::NotTheGroups(code, subject, why),
+        _ if let Some(why) = tried.past => return Outcome::CannotTell(code, subject, why, None),
+        (Said::MissingUnlessHere(lack), Others::Reached) => return lacking(code, subject, lack, tried),
         (_, Others::NotKnown) => return Outcome::CannotTell(code, subject, why::PEER_SILENT, None),
         (Said::CannotTell(_), Others::Reached) => {}
     }
@@ -173,14 +189,18 @@ fn probe(tried: &Tried, subject: Subject, pod: &PodFacts, mode: Option<Mode>, vi
         container.running
             && container.probes.iter().any(|probe| by_port(probe.kind) && probe.port == Some(tried.pair.port))
     });
-    if !is_probed {
+    // In standard mode nothing filters what the node itself sends to its pods.
+    if !is_probed || mode == Some(Mode::Standard) {
         return None;
+    }
+    if mode.is_none() {
+        return Some(Outcome::CannotTell(Code::SgpProbeBlocked, subject, papers::why::MODE, None));
     }
     let (ambient, value) = AMBIENT_LABEL;
     let is_ambient = pod.labels.get(ambient).is_some_and(|found| found == value);
     let rules = judged::probes(pod, tried.pair.port, view);
     let admitted = matches!(rules, Probes::Admitted);
-    if let (false, Some(Mode::Strict), Probes::Missing(lack)) = (is_ambient, mode, rules) {
+    if let (false, Probes::Missing(lack)) = (is_ambient, rules) {
         let text = format!(
             "the kubelet's probes of {} on {} time out: {} in {} s: {}",
             whom(&subject),
@@ -191,19 +211,17 @@ fn probe(tried: &Tried, subject: Subject, pod: &PodFacts, mode: Option<Mode>, vi
         );
         return Some(with(violated(Code::SgpProbeBlocked, subject, "node_group_ingress", text, tried), lack.evidence));
     }
-    let (cause, because) = match (is_ambient, mode, view.host.early_demux()) {
-        (true, ..) => {
+    let (cause, because) = match (is_ambient, view.host.early_demux()) {
+        (true, _) => {
             ("ambient_mesh", "the pod is in an ambient mesh, whose probes come from an address that no group admits")
         }
-        (false, Some(Mode::Strict), Some(true)) => (
+        (false, Some(true)) => (
             "early_demux",
             "the groups are in strict mode, and the node demultiplexes early (net.ipv4.tcp_early_demux=1)",
         ),
-        _ if admitted => ("unknown", "its groups admit the node, so it is something else"),
-        (false, Some(Mode::Strict), Some(false)) => {
-            ("node_group_ingress", "its groups do not admit the node's group on that port")
-        }
-        _ => ("unknown", "its groups do not admit the node, or the node demultiplexes early"),
+        (false, _) if admitted => ("unknown", "its groups admit the node, so it is something else"),
+        (false, Some(false)) => ("node_group_ingress", "its groups do not admit the node's group on that port"),
+        (false, None) => ("unknown", "its groups do not admit the node, or the node demultiplexes early"),
     };
     let text = format!(
         "the kubelet's probes of {} on {} time out: {} in {} s: {because}",

@@ -9,13 +9,13 @@ use crate::input::{Input, KernelTotals, TcpFact};
 use crate::output::State;
 use crate::testing::{pod, pod_cgroup, tcp, udp, uid};
 
-const SPAN: u64 = 300;
+pub(super) const SPAN: u64 = 300;
 
-fn seen(n: u32, packet_sockets: Option<u32>) -> PodHostFacts {
+pub(super) fn seen(n: u32, packet_sockets: Option<u32>) -> PodHostFacts {
     PodHostFacts { uid: uid(n).into(), packet_sockets, veth: Some(100 + n), host_network: false }
 }
 
-fn link(n: u32, bytes: u64, packets: u64) -> LinkFacts {
+pub(super) fn link(n: u32, bytes: u64, packets: u64) -> LinkFacts {
     LinkFacts {
         name: format!("eni{n}").into(),
         index: 100 + n,
@@ -55,7 +55,7 @@ fn the_hosts_network_sandboxes_and_pods_that_nobody_looked_at_are_silent() {
 // === bytes ===
 
 /// One span: the sockets move so much, the interface so much.
-fn span(bench: &mut Bench, sockets: u64, total: &mut (u64, u64), interface: (u64, u64), retransmits: u32) {
+pub(super) fn span(bench: &mut Bench, sockets: u64, total: &mut (u64, u64), interface: (u64, u64), retransmits: u32) {
     let fact = TcpFact { cgroup_id: pod_cgroup(1), bytes_sent: sockets, bytes_received: 0, retransmits, ..tcp(1) };
     bench.feed(Input::Tcp(fact));
     bench.feed(Input::Udp(crate::input::UdpFact { cgroup_id: pod_cgroup(2), ..udp(2) }));
@@ -66,7 +66,7 @@ fn span(bench: &mut Bench, sockets: u64, total: &mut (u64, u64), interface: (u64
     bench.evaluate_twice();
 }
 
-fn watched() -> (Bench, (u64, u64)) {
+pub(super) fn watched() -> (Bench, (u64, u64)) {
     let mut bench = Bench::with_pods([pod(1), pod(2)]);
     bench.host(HostFact::Pods(vec![seen(1, Some(0)), seen(2, Some(0))]));
     bench.host(HostFact::Links(vec![link(1, 1_000_000, 1_000)]));
