@@ -6,5 +6,6 @@ mod flow_peers;
 mod flows;
 mod replay;
 mod requests;
+mod restarts;
 mod rules;
 mod traffic;

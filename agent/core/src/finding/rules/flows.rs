@@ -219,9 +219,11 @@ impl Flows {
         }
         let tries = self.tries.entry(pair.clone()).or_default();
         if tally.answered > 0 {
-            let was_told = tries.is_told;
+            // The first one since the agent watches, too: what was found before a restart, or of a pair that was forgotten
+            // since, is over.
+            let may_be_found = tries.is_told || !tries.has_succeeded;
             *tries = Tries { has_succeeded: true, last: now, ..Tries::default() };
-            return was_told.then_some(Step::Works(pair));
+            return may_be_found.then_some(Step::Works(pair));
         }
         if tries.failures == 0 || now.since(tries.last) > RUN_NS {
             (tries.first, tries.failures) = (now, 0);

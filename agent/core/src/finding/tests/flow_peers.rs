@@ -105,7 +105,7 @@ fn what_standard_mode_does_not_filter_is_not_the_groups_fault() {
 fn a_resolver_that_standard_mode_does_not_filter_is_not_the_groups_fault() {
     for (resolver, how, why) in [
         ("10.0.9.2", Made::Standard, "no_group_judges_it"),
-        ("169.254.20.10", Made::Standard, "not_filtered_in_standard_mode"),
+        ("169.254.20.10", Made::Standard, "no_group_judges_it"),
         ("8.8.8.8", Made::Standard, "not_filtered_in_standard_mode"),
         ("10.0.9.2", Made::Unknown, "mode_unknown"),
         ("169.254.20.10", Made::Unknown, "mode_unknown"),
