@@ -333,6 +333,11 @@ pub(crate) fn look(config: &Config, rounds: u32) -> Result<(Vec<HostFact>, Vec<R
     Ok((told, costs))
 }
 
+/// A driver's own counters of an interface, as they are read of ENA interfaces; an error says why there are none.
+pub(crate) fn driver_counters(interface: &str) -> Result<Vec<(String, u64)>, impl std::error::Error + use<>> {
+    node::collect::driver_counters(interface)
+}
+
 /// What `sekisho doctor` finds without a running agent.
 pub(crate) struct Examination {
     /// The machine.

@@ -33,6 +33,11 @@ enum Question {
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
         rounds: u32,
     },
+    /// A driver's own counters of an interface, as they are read of ENA interfaces: an array of names and values.
+    Counters {
+        /// The interface.
+        interface: String,
+    },
     Watch(watch::Watch),
 }
 
@@ -51,6 +56,7 @@ impl Internal {
                 let lines = facts.iter().map(json).chain([json(&Costs { rounds })]);
                 print(&lines.map(|line| line + "\n").collect::<String>())?;
             }
+            Question::Counters { interface } => print(&(json(&tasks::driver_counters(&interface)?) + "\n"))?,
             Question::Watch(watch) => return watch.run(),
         }
         Ok(Exit::Fine)

@@ -166,6 +166,12 @@ pub(crate) fn sources(settings: &Settings) -> Vec<Source> {
     sources.0
 }
 
+/// A driver's own counters of an interface, by the way that the look at ENA interfaces takes.
+pub(crate) fn driver_counters(interface: &str) -> Result<Vec<(String, u64)>, Error> {
+    let what = || format!("read the counters of {interface}");
+    ena::ask(interface).map_err(|source| Error::Kernel { what: what(), source })
+}
+
 struct Sources(Vec<Source>);
 
 impl Sources {

@@ -15,7 +15,7 @@ use system_tests::protocol::Op;
 use system_tests::{Lab, Pod, Wire, scale};
 
 /// Runs a tool and gives its output.
-fn tool(program: &str, arguments: &[&str]) -> Result<String> {
+pub(super) fn tool(program: &str, arguments: &[&str]) -> Result<String> {
     let output = Command::new(program).args(arguments).output().with_context(|| format!("run {program}"))?;
     ensure!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).with_context(|| format!("{program} prints text"))

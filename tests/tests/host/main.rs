@@ -5,4 +5,6 @@ mod bad_input;
 mod ceilings;
 mod clients;
 mod command_line;
+mod devices;
+mod forecast;
 mod history;
