@@ -93,6 +93,15 @@ fn slow_growth_is_seen_over_a_long_time_and_the_far_future_is_not() {
     assert!((34_000..38_000).contains(&likely), "{likely}");
 }
 
+#[test]
+fn points_move_apart_until_they_span_the_last_hour() {
+    let spans: Vec<_> = [30, 100, 720, 20_000].map(|count| series(10, 0..count).span_s()).into();
+    // All of the first readings; then every second one, and so on; in the end 48 of 70 s.
+    assert_eq!(spans.first(), Some(&290));
+    assert!(spans[1] >= 900 && spans[1] <= 1_000, "{spans:?}");
+    assert!(spans[2..].iter().all(|span| (1_500..=3_400).contains(span)), "{spans:?}");
+}
+
 proptest! {
     #[test]
     fn room_is_bounded_and_the_range_in_order(

@@ -128,3 +128,31 @@ fn with_ipv6_a_node_holds_one_prefix_and_max_pods_binds() {
     assert!(xen.notes.iter().any(|note| note.contains("does not run with IPv6")), "{:?}", xen.notes);
     assert_eq!(plan(&of("m5.metal"), &ask(1, ipv6)).pods_fit, 248, "bare metal has prefixes");
 }
+
+#[test]
+fn notes_say_what_a_reader_should_know_and_nothing_else() {
+    let notes = |name: &str, settings, fleet| plan(&of(name), &Ask { fleet, ..ask(3, settings) }).notes;
+    let fleet = Some(Fleet { nodes: 1, subnet_free_ips: 100 });
+    let plain = Settings::default();
+    assert_eq!(notes("m5.large", plain, fleet), Vec::<&str>::new());
+    for (name, settings, fleet, expected) in [
+        ("c4.large", Settings { prefix_delegation: true, ..plain }, None, "falls back to single addresses"),
+        ("t3.medium", Settings { pod_eni: true, ..plain }, None, "no trunk"),
+        ("m5.large", Settings { minimum_ip_target: 9, ..plain }, None, "ends at its value"),
+        ("m5.large", Settings { prefix_delegation: true, ..plain }, None, "16 addresses in a row"),
+        ("m5.large", Settings { custom_networking: true, ..plain }, fleet, "from the node's subnet"),
+        ("m5.large", Settings { ipv6: true, pod_eni: true, ..plain }, None, "max-pods binds"),
+    ] {
+        let notes = notes(name, settings, fleet);
+        assert!(matches!(notes[..], [note] if note.contains(expected)), "{name} {settings:?}: {notes:?}");
+    }
+    for (name, settings) in [
+        ("m5.large", Settings { pod_eni: true, ..plain }),
+        ("m5.large", Settings { minimum_ip_target: 9, warm_ip_target: 1, ..plain }),
+        ("m5.large", Settings { custom_networking: true, ..plain }),
+    ] {
+        assert_eq!(notes(name, settings, None), Vec::<&str>::new(), "{settings:?}");
+    }
+    let both = notes("t3.medium", Settings { ipv6: true, pod_eni: true, ..plain }, None);
+    assert!(both.len() == 2 && both[1].contains("no trunk"), "{both:?}");
+}

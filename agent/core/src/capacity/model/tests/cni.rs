@@ -93,3 +93,16 @@ fn with_ipv6_no_address_runs_out_and_the_output_says_so() {
     assert!(pool.why.is_some_and(|why| why.contains("max-pods binds")) && pool.recommended.is_none());
     assert!(row.resources.iter().all(|row| row.resource != Resource::IpPrefixes));
 }
+
+/// How many places interfaces take nobody knows as long as nobody sees them; where they take none that does not matter.
+#[test]
+fn volumes_end_where_the_type_says_unless_interfaces_that_nobody_sees_share_the_places() {
+    let limit = |name: &str| {
+        let mut setting = Setting::default();
+        setting.second();
+        setting.host(HostFact::InstanceType { name: Arc::from(name), source: Arc::from("DMI") });
+        let row = setting.row();
+        row.resources.iter().find(|row| row.resource == Resource::EbsVolumes).and_then(|row| row.limit)
+    };
+    assert_eq!((limit("m5.large"), limit("c7a.large")), (None, Some(31)));
+}
