@@ -65,7 +65,8 @@ pub(super) fn not_enforced(context: &PodContext<'_>, demand: &Demand) -> Verdict
 pub(super) fn stale(context: &PodContext<'_>, demand: &Demand) -> Verdict {
     let pod = context.pod;
     let Branch::Interfaces(branches) = &pod.branch else { return Verdict::Holds };
-    if pod.host_network || branches.is_empty() || ended(pod) {
+    // A Windows pod's groups are never in force, whatever its annotation says: that is the other finding.
+    if pod.host_network || pod.windows || branches.is_empty() || ended(pod) {
         return Verdict::Holds;
     }
     if let Some(unsure) = elsewhere(context).or_else(|| unsettled(pod)) {

@@ -81,12 +81,14 @@ fn one_fault_makes_one_finding() {
 }
 
 #[test]
-fn the_groups_of_a_windows_pod_are_not_in_force_and_therefore_not_stale() {
+fn a_windows_pod_with_an_annotation_is_unsupported_and_nothing_else() {
     let (account, node) = (account(None), node(Some(9)));
     let policies = [Arc::new(policy("cart", &["sg-2"]))];
     let pod = PodFacts { windows: true, ..branch_pod() };
     let events = [requested(&["sg-1"], 202)];
-    let context = PodContext { node: Some(&node), events: Some(&events), ..context(&pod, &account, &policies) };
+    // Without a look at the interfaces nobody can say what the annotation is worth.
+    let context =
+        PodContext { node: Some(&node), links: None, events: Some(&events), ..context(&pod, &account, &policies) };
     assert_eq!(codes_violated(&judge_pod(&context, &Settings::default())), [Code::SgpNotEnforced]);
 }
 

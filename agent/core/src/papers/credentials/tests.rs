@@ -172,4 +172,14 @@ fn static_credentials_keep_silent() {
     let secret = IdentityEnv { access_key_id: true, access_key_id_referenced: true, ..IdentityEnv::default() };
     assert_eq!(found(secret), Verdict::CannotTell(why::KEY));
     assert_eq!(found(IdentityEnv::default()), Verdict::Holds);
+    // A pod that is over uses nothing any more.
+    let key = IdentityEnv {
+        static_keys: vec![("AWS_ACCESS_KEY_ID".into(), "AKIAIOSFODNN7EXAMPLE".into())],
+        ..IdentityEnv::default()
+    };
+    for phase in [Phase::Succeeded, Phase::Failed] {
+        let over = PodFacts { phase: Some(phase), ..pod() };
+        assert_eq!(static_keys(&over, &with("web", key.clone())), Verdict::Holds);
+    }
+    assert!(matches!(found(key), Verdict::Violated(_)));
 }
