@@ -81,7 +81,7 @@ pub(super) fn stale(context: &PodContext<'_>, demand: &Demand) -> Verdict {
     if let Some(unsure) = demand.cannot_tell {
         return Verdict::CannotTell(unsure);
     }
-    if pod.windows || matches!(enforcement(pod, context.links), Enforcement::Not(_)) {
+    if matches!(enforcement(pod, context.links), Enforcement::Not(_)) {
         // Not in force at all, which is another finding.
         return Verdict::Holds;
     }
