@@ -34,6 +34,7 @@ mod teller;
 #[cfg(test)]
 mod tests;
 mod trouble;
+mod turns;
 mod watch;
 
 use std::path::PathBuf;

@@ -17,16 +17,17 @@ use super::access::{ANSWER_WAIT, Access};
 use super::convert::{Conversion, Converted};
 use super::kinds::{self, Slim};
 use super::known::Name;
-use super::pace::{self, Backoff};
+use super::pace;
 use super::pods::Wanted;
 use super::teller::Teller;
 use super::trouble::{Kind, Trouble};
+use super::turns::{Turn, Turns};
 
 /// Between two reads of an account: this, and up to half as much again. 40 accounts on a node make 0.1 requests a second.
 const READ_EVERY: Duration = Duration::from_secs(400);
 /// Between any two reads: the first look at a full node is spread over half a minute.
 const PACE: Duration = Duration::from_millis(200);
-/// Accounts that are kept: not more than there are pods.
+/// Accounts that are kept: not more than there are pods, so none is left out.
 const ACCOUNTS_MAX: usize = 2_000;
 
 /// An account and when to read it.
@@ -36,29 +37,21 @@ struct Entry {
 }
 
 /// Reads accounts, for ever.
-pub(super) async fn follow(access: &Access, teller: &Teller, options: &Options, mut wants: Receiver<Arc<Wanted>>) {
-    tokio::time::sleep(pace::up_to(options.start_jitter)).await;
+pub(super) async fn follow(access: &Access, teller: &Teller, options: &Options, wants: Receiver<Arc<Wanted>>) {
+    let mut turns = Turns::begin(access, teller, Source::ServiceAccounts, options.start_jitter, wants).await;
     let mut entries: BTreeMap<Name, Entry> = BTreeMap::new();
-    let mut backoff = Backoff::new();
-    let mut not_before = Instant::now();
     loop {
-        let wanted = Arc::clone(&wants.borrow_and_update());
+        let wanted = turns.wanted();
         entries.retain(|name, _| wanted.accounts.contains(name));
         for name in wanted.accounts.iter().take(ACCOUNTS_MAX) {
             entries.entry(name.clone()).or_insert_with(|| Entry { due: Instant::now(), read_at: None });
         }
         forget(teller, &wanted).await;
-        let next = entries.iter().min_by_key(|(_, entry)| entry.due).map(|(name, entry)| (name.clone(), entry.due));
-        let Some((name, due)) = next else {
-            if wants.changed().await.is_err() {
-                return;
-            }
-            continue;
+        let name = match turns.next(entries.iter().map(|(name, entry)| (name.clone(), entry.due))).await {
+            Turn::Ask(name) => name,
+            Turn::Look => continue,
+            Turn::End => return,
         };
-        tokio::select! {
-            () = tokio::time::sleep_until(due.max(not_before)) => {}
-            Ok(()) = wants.changed() => continue,
-        }
         match read(access, &name, &options.conversion).await {
             Ok(fact) => {
                 if let Some(entry) = entries.get_mut(&name) {
@@ -70,14 +63,10 @@ pub(super) async fn follow(access: &Access, teller: &Teller, options: &Options, 
                 if let Some(oldest) = all_read.and_then(|times| times.into_iter().min()) {
                     teller.fresh(Source::ServiceAccounts, oldest).await;
                 }
-                not_before = Instant::now() + PACE;
+                turns.answered(PACE);
             }
             Err(trouble) => {
-                if trouble.kind == Kind::Unauthorized {
-                    access.refused();
-                }
-                not_before = backoff.next(trouble.pause());
-                teller.trouble(Source::ServiceAccounts, trouble).await;
+                turns.failed(trouble).await;
             }
         }
     }

@@ -15,10 +15,11 @@ use tokio::time::{Instant, timeout};
 use super::access::{ANSWER_WAIT, Access};
 use super::convert::{Conversion, Converted};
 use super::kinds::{self, Slim};
-use super::pace::{self, Backoff};
+use super::pace;
 use super::pods::Wanted;
 use super::teller::Teller;
-use super::trouble::{Kind, Trouble};
+use super::trouble::Trouble;
+use super::turns::{Turn, Turns};
 
 /// Pauses before the tries: a branch interface takes a few seconds, and minutes when the node's are cooling down.
 const TRIES: [Duration; 4] =
@@ -38,33 +39,24 @@ struct Entry {
 }
 
 /// Asks about each pod that has or wants a branch interface, for ever.
-pub(super) async fn follow(access: &Access, teller: &Teller, jitter: Duration, mut wants: Receiver<Arc<Wanted>>) {
-    tokio::time::sleep(pace::up_to(jitter)).await;
+pub(super) async fn follow(access: &Access, teller: &Teller, jitter: Duration, wants: Receiver<Arc<Wanted>>) {
+    let mut turns = Turns::begin(access, teller, Source::Events, jitter, wants).await;
     // `None`: nothing more to ask.
     let mut entries: BTreeMap<Arc<str>, Option<Entry>> = BTreeMap::new();
-    let mut backoff = Backoff::new();
-    let mut not_before = Instant::now();
     loop {
-        let wanted = Arc::clone(&wants.borrow_and_update());
+        let wanted = turns.wanted();
         entries.retain(|uid, _| wanted.branches.contains_key(uid));
         for (uid, (namespace, created)) in &wanted.branches {
             let entry = || first(teller, uid, namespace, *created);
             entries.entry(Arc::clone(uid)).or_insert_with(entry);
         }
         let asked = entries.iter().filter_map(|(uid, entry)| Some((uid, entry.as_ref()?)));
-        let next = asked
-            .min_by_key(|(_, entry)| entry.due)
-            .map(|(uid, entry)| (Arc::clone(uid), Arc::clone(&entry.namespace), entry.due));
-        let Some((uid, namespace, due)) = next else {
-            if wants.changed().await.is_err() {
-                return;
-            }
-            continue;
+        let asked = asked.map(|(uid, entry)| ((Arc::clone(uid), Arc::clone(&entry.namespace)), entry.due));
+        let (uid, namespace) = match turns.next(asked).await {
+            Turn::Ask(pod) => pod,
+            Turn::Look => continue,
+            Turn::End => return,
         };
-        tokio::select! {
-            () = tokio::time::sleep_until(due.max(not_before)) => {}
-            Ok(()) = wants.changed() => continue,
-        }
         match ask(access, teller, &namespace, &uid).await {
             Ok(events) => {
                 let decided = events.iter().any(decides);
@@ -76,14 +68,10 @@ pub(super) async fn follow(access: &Access, teller: &Teller, jitter: Duration, m
                     }
                 }
                 teller.alive(Source::Events).await;
-                not_before = Instant::now() + PACE;
+                turns.answered(PACE);
             }
             Err(trouble) => {
-                if trouble.kind == Kind::Unauthorized {
-                    access.refused();
-                }
-                not_before = backoff.next(trouble.pause());
-                teller.trouble(Source::Events, trouble).await;
+                turns.failed(trouble).await;
             }
         }
     }

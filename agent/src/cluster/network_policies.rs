@@ -18,10 +18,11 @@ use tokio::time::{Instant, timeout};
 use super::access::{ANSWER_WAIT, Access};
 use super::convert::{Conversion, Converted};
 use super::kinds::{self, Slim};
-use super::pace::{self, Backoff};
+use super::pace;
 use super::pods::Wanted;
 use super::teller::Teller;
 use super::trouble::{Kind, Trouble};
+use super::turns::{Turn, Turns};
 
 /// Between two lists of a namespace: this, and up to half as much again. 20 namespaces on a node make 0.04 requests a second.
 const LIST_EVERY: Duration = Duration::from_secs(400);
@@ -45,29 +46,21 @@ struct Entry {
 }
 
 /// Follows the network policies, for ever.
-pub(super) async fn follow(access: &Access, teller: &Teller, jitter: Duration, mut wants: Receiver<Arc<Wanted>>) {
-    tokio::time::sleep(pace::up_to(jitter)).await;
+pub(super) async fn follow(access: &Access, teller: &Teller, jitter: Duration, wants: Receiver<Arc<Wanted>>) {
+    let mut turns = Turns::begin(access, teller, Source::NetworkPolicies, jitter, wants).await;
     let mut entries: BTreeMap<Arc<str>, Entry> = BTreeMap::new();
-    let mut backoff = Backoff::new();
-    let mut not_before = Instant::now();
     loop {
-        let wanted = Arc::clone(&wants.borrow_and_update());
+        let wanted = turns.wanted();
         entries.retain(|namespace, _| wanted.namespaces.contains(namespace));
         for namespace in &wanted.namespaces {
             entries.entry(Arc::clone(namespace)).or_insert_with(Entry::new);
         }
         tell(teller, &entries).await;
-        let next = entries.iter().min_by_key(|(_, entry)| entry.due).map(|(name, entry)| (Arc::clone(name), entry.due));
-        let Some((namespace, due)) = next else {
-            if wants.changed().await.is_err() {
-                return;
-            }
-            continue;
+        let namespace = match turns.next(entries.iter().map(|(name, entry)| (Arc::clone(name), entry.due))).await {
+            Turn::Ask(namespace) => namespace,
+            Turn::Look => continue,
+            Turn::End => return,
         };
-        tokio::select! {
-            () = tokio::time::sleep_until(due.max(not_before)) => {}
-            Ok(()) = wants.changed() => continue,
-        }
         let read = list(access, teller, &namespace).await;
         let others: usize =
             entries.iter().filter(|(name, _)| **name != namespace).map(|(_, entry)| entry.policies.len()).sum();
@@ -79,19 +72,14 @@ pub(super) async fn follow(access: &Access, teller: &Teller, jitter: Duration, m
                 policies.truncate(room);
                 let due = Instant::now() + pace::jittered(LIST_EVERY);
                 *entry = Entry { due, read_at: Some(teller.now()), failed: false, policies, left_out };
-                not_before = Instant::now() + PACE;
+                turns.answered(PACE);
                 tell(teller, &entries).await;
                 teller.no_room(Source::NetworkPolicies, left_out).await;
                 stand(teller, &entries).await;
             }
             Err(trouble) => {
-                if trouble.kind == Kind::Unauthorized {
-                    access.refused();
-                }
-                not_before = backoff.next(trouble.pause());
                 // Behind the others that are due: one namespace that is refused does not keep them from being read.
-                (entry.due, entry.failed) = (not_before, true);
-                teller.trouble(Source::NetworkPolicies, trouble).await;
+                (entry.due, entry.failed) = (turns.failed(trouble).await, true);
             }
         }
     }
