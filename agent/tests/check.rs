@@ -196,6 +196,42 @@ fn exit_codes_by_severity() {
 }
 
 #[test]
+fn what_the_agents_configuration_accepts_is_accepted_here_too() {
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "namespace": "shop"},
+        "spec": {"containers": [{"name": "app", "image": "registry.example/app:1",
+            "env": [{"name": "AWS_ACCESS_KEY_ID", "value": "AKIAIOSFODNN7EXAMPLE"}]}]}});
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        fs::write(&path, text).expect("write");
+        path.to_str().expect("UTF-8").to_owned()
+    };
+    let manifest = file("pod.json", &pod.to_string());
+    exits(&check(&[&manifest]), 1);
+    let waiver =
+        "findings:\n  waivers:\n    - {code: static-credentials, namespace: shop, reason: agreed until spring}\n";
+    // Keys that matter to the agent alone may stand beside.
+    let config = file("config.yaml", &format!("fold_seconds: 5\n{waiver}"));
+    let text = check(&["--config", &config, &manifest]);
+    exits(&text, 0);
+    let text = stdout(&text);
+    assert!(text.contains("accepted         static-credentials") && text.contains("agreed until spring"), "{text}");
+    assert!(text.contains("0 findings, 1 accepted") && !text.contains("What to do"), "{text}");
+    let report = json_of(&["--config", &config, &manifest]);
+    assert_eq!(report["findings"][0]["state"], "accepted");
+    assert_eq!(report["findings"][0]["accepted_reason"], "agreed until spring");
+    let log = object(&check(&["--config", &config, "-o", "sarif", &manifest]));
+    assert_eq!(log["runs"][0]["results"][0]["suppressions"][0]["justification"], "agreed until spring");
+    // One that has ended.
+    let ended = file("ended.yaml", &waiver.replace("reason", "until: 2020-01-31, reason"));
+    exits(&check(&["--config", &ended, &manifest]), 1);
+    let broken = file("broken.yaml", "findings: {waivers: [{namespace: shop}]}\n");
+    let refused = check(&["--config", &broken, &manifest]);
+    exits(&refused, 3);
+    assert!(stderr(&refused).contains("waivers"), "{}", stderr(&refused));
+}
+
+#[test]
 fn errors_of_usage_exit_with_2() {
     for args in [
         &[][..],

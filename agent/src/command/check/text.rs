@@ -1,10 +1,11 @@
 //! The review for people.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use agent_core::check::{CannotTell, CheckReport, Finding, Place, PodReport, Problem};
 use agent_core::finding::Severity;
+use agent_core::output::State;
 use agent_core::papers::why;
 
 use crate::lines::clean_into;
@@ -25,8 +26,8 @@ pub(super) fn report(report: &CheckReport) -> String {
         one_pod(&mut out, pod);
         out.push('\n');
     }
-    let advice: BTreeMap<&str, &str> =
-        report.findings.iter().map(|finding| (finding.code.name(), finding.advice)).collect();
+    // Causes of one code may need different things.
+    let advice: BTreeSet<(&str, &str)> = open(report).map(|finding| (finding.code.name(), finding.advice)).collect();
     if !advice.is_empty() {
         line(&mut out, "What to do");
         for (code, advice) in advice {
@@ -97,8 +98,11 @@ fn in_words(why: &str) -> &str {
 }
 
 fn said(out: &mut String, finding: &Finding) {
-    let Finding { code, severity, text, cause, .. } = finding;
-    column(out, severity.name(), &format!("{} ({cause}): {text}", code.name()));
+    let Finding { code, severity, accepted_reason, text, cause, .. } = finding;
+    match accepted_reason {
+        None => column(out, severity.name(), &format!("{} ({cause}): {text}", code.name())),
+        Some(why) => column(out, "accepted", &format!("{} ({cause}): {text}; accepted: {why}", code.name())),
+    }
 }
 
 fn column(out: &mut String, name: &str, text: &str) {
@@ -107,10 +111,10 @@ fn column(out: &mut String, name: &str, text: &str) {
 
 fn summary(report: &CheckReport) -> String {
     let mut text = format!("{}, ", counted(report.pods.len() as u64, "pod or workload", "pods and workloads"));
-    text.push_str(&counted(report.findings.len() as u64, "finding", "findings"));
+    text.push_str(&counted(open(report).count() as u64, "finding", "findings"));
     let mut by_severity = Vec::new();
     for severity in Severity::ALL.iter().rev() {
-        let count = report.findings.iter().filter(|finding| finding.severity == *severity).count();
+        let count = open(report).filter(|finding| finding.severity == *severity).count();
         if count > 0 {
             by_severity.push(format!("{count} {}", severity.name()));
         }
@@ -118,6 +122,10 @@ fn summary(report: &CheckReport) -> String {
     // Writing to a string does not fail.
     if !by_severity.is_empty() {
         let _ = write!(text, " ({})", by_severity.join(", "));
+    }
+    let accepted = report.findings.len() - open(report).count();
+    if accepted > 0 {
+        let _ = write!(text, ", {accepted} accepted");
     }
     if report.skipped > 0 {
         let kinds: Vec<_> = report.skipped_kinds.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
@@ -127,6 +135,11 @@ fn summary(report: &CheckReport) -> String {
         let _ = write!(text, ", {} could not be read, see above", report.errors.len());
     }
     text
+}
+
+/// What nobody accepted.
+fn open(report: &CheckReport) -> impl Iterator<Item = &Finding> {
+    report.findings.iter().filter(|finding| finding.state == State::Open)
 }
 
 fn counted(count: u64, one: &str, many: &str) -> String {
