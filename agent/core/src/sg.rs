@@ -47,4 +47,4 @@ pub use self::model::{
 pub use self::nearest::{Lack, MAX_NEAREST, Near};
 pub use self::tracking::Tracking;
 pub use self::unfiltered::Unfiltered;
-pub use self::verdict::{Doubt, Overall, SideVerdict, Verdict};
+pub use self::verdict::{Doubt, Interface, Overall, SideVerdict, Verdict};

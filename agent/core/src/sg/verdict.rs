@@ -1,5 +1,6 @@
 //! The answer: what the groups at both ends say of a flow.
 
+use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -61,9 +62,19 @@ pub enum Overall {
     CannotTell,
 }
 
+/// The groups of an interface, looked up once for many questions; see [`Compiled::interface`].
+#[derive(Debug)]
+pub struct Interface<'c> {
+    members: Vec<Member>,
+    /// Numbers mean something to the rules that gave them alone.
+    of: PhantomData<&'c Compiled>,
+}
+
 /// A group of an interface.
-struct Member<'a> {
-    id: &'a GroupId,
+#[derive(Debug)]
+struct Member {
+    id: GroupId,
+    /// `None`: neither defined nor named by any rule.
     number: Option<u32>,
 }
 
@@ -72,7 +83,7 @@ struct Other<'a> {
     family: Family,
     address: Option<IpAddr>,
     /// Its groups; `None`: not known.
-    groups: Option<&'a [Member<'a>]>,
+    groups: Option<&'a [Member]>,
     /// Its address, where it looks public.
     public: Option<IpAddr>,
 }
@@ -95,36 +106,39 @@ impl Compiled {
     /// being no interface in a VPC. Either way that end is not judged, but only the second says that no rule which names
     /// a group means it.
     pub fn verdict(&self, flow: &Flow, source: Option<&[GroupId]>, destination: Option<&[GroupId]>) -> Verdict {
-        let (source, destination) = (self.members(source), self.members(destination));
+        let (source, destination) = (source.map(|ids| self.interface(ids)), destination.map(|ids| self.interface(ids)));
+        self.between(flow, source.as_ref(), destination.as_ref())
+    }
+
+    /// As [`Compiled::verdict`], for whoever asks often about the same interfaces.
+    pub fn between(&self, flow: &Flow, source: Option<&Interface<'_>>, destination: Option<&Interface<'_>>) -> Verdict {
+        let source = source.map(|interface| &interface.members[..]);
+        let destination = destination.map(|interface| &interface.members[..]);
         Verdict {
-            egress: self.judge_members(flow, Side::Egress, source.as_deref(), destination.as_deref()),
-            ingress: self.judge_members(flow, Side::Ingress, destination.as_deref(), source.as_deref()),
+            egress: self.judge_members(flow, Side::Egress, source, destination),
+            ingress: self.judge_members(flow, Side::Ingress, destination, source),
         }
     }
 
     /// What the groups at one end say; `own` is that end's, `others` the other's.
     pub fn judge(&self, flow: &Flow, side: Side, own: Option<&[GroupId]>, others: Option<&[GroupId]>) -> SideVerdict {
-        self.judge_members(flow, side, self.members(own).as_deref(), self.members(others).as_deref())
+        let (own, others) = (own.map(|ids| self.interface(ids)), others.map(|ids| self.interface(ids)));
+        let (own, others) = (own.as_ref(), others.as_ref());
+        self.judge_members(flow, side, own.map(|of| &of.members[..]), others.map(|of| &of.members[..]))
     }
 
-    /// Groups with their numbers, each once; no number: neither defined nor named by any rule.
-    fn members<'a>(&self, ids: Option<&'a [GroupId]>) -> Option<Vec<Member<'a>>> {
-        let mut members: Vec<Member<'a>> = Vec::with_capacity(ids?.len());
-        for id in ids? {
-            if members.iter().all(|member| member.id != id) {
-                members.push(Member { id, number: self.numbers.get(id).copied() });
+    /// The groups of an interface, each once.
+    pub fn interface(&self, ids: &[GroupId]) -> Interface<'_> {
+        let mut members: Vec<Member> = Vec::with_capacity(ids.len());
+        for id in ids {
+            if members.iter().all(|member| member.id != *id) {
+                members.push(Member { id: id.clone(), number: self.numbers.get(id).copied() });
             }
         }
-        Some(members)
+        Interface { members, of: PhantomData }
     }
 
-    fn judge_members(
-        &self,
-        flow: &Flow,
-        side: Side,
-        own: Option<&[Member<'_>]>,
-        others: Option<&[Member<'_>]>,
-    ) -> SideVerdict {
+    fn judge_members(&self, flow: &Flow, side: Side, own: Option<&[Member]>, others: Option<&[Member]>) -> SideVerdict {
         let Some(own) = own.filter(|own| !own.is_empty()) else { return SideVerdict::NotJudged };
         if let Some(service) = Unfiltered::of(flow, &self.vpc) {
             return SideVerdict::Unfiltered(service);
@@ -133,7 +147,7 @@ impl Compiled {
         let (mut allowing, mut doubts) = (Vec::new(), Vec::new());
         for Member { id, number } in own {
             let Some(sieves) = number.and_then(|number| self.groups.get(number as usize)?.as_ref()) else {
-                doubts.push(Doubt::UnknownGroup((*id).clone()));
+                doubts.push(Doubt::UnknownGroup(id.clone()));
                 continue;
             };
             sieves.side(side).covering(flow.traffic, |entry| match self.matches(entry, &other) {
@@ -152,7 +166,7 @@ impl Compiled {
         if doubts.is_empty() { SideVerdict::NoRule } else { SideVerdict::CannotTell(doubts) }
     }
 
-    fn other<'a>(&self, flow: &Flow, side: Side, groups: Option<&'a [Member<'a>]>) -> Other<'a> {
+    fn other<'a>(&self, flow: &Flow, side: Side, groups: Option<&'a [Member]>) -> Other<'a> {
         let address = flow.peer(side);
         Other { family: flow.family(), address, groups, public: address.filter(|ip| self.looks_public(*ip)) }
     }

@@ -50,6 +50,7 @@ fn a_file_of_the_version_before_is_read_and_goes_on_with_verdicts() {
     let mut first = store(directory.path());
     assert_eq!(first.write(&shared([flow(1, 1, 60)]), at(60)).rows, 1);
     first.close();
+    drop(first);
     let path = files::list(directory.path()).expect("lists").remove(0).path;
     let file = rusqlite::Connection::open(&path).expect("opens");
     for column in ["boot_id", "ended", "continues", "mark"] {
