@@ -121,9 +121,14 @@ impl Capacity {
         &self.judgements
     }
 
-    /// Whether others than the CNI translate the addresses of what leaves the VPC; `None`: its settings are not known.
+    /// Whether others than the CNI translate the addresses of what leaves the VPC, as ipamd tells or else its environment,
+    /// where that is whole: unset is off. `None`: neither tells.
     pub fn external_snat(&self) -> Option<bool> {
-        self.readings.settings()?.external_snat
+        let by_environment = || {
+            let environment = self.known.cni_environment()?;
+            environment.settings.external_snat.or((!environment.partial).then_some(false))
+        };
+        self.readings.settings().and_then(|settings| settings.external_snat).or_else(by_environment)
     }
 
     /// The instance's type, where it is known by name and the table lacks it.

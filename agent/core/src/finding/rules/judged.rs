@@ -59,12 +59,11 @@ pub(super) fn ask(pair: &Try, pod: &PodFacts, view: View<'_>) -> Said {
         (SgVerdict::Allowed, Some(why)) => {
             Said::CannotTell(format!(". Its groups let it out by {}; {}", explained.row.rules.join(", "), why.text()))
         }
-        (SgVerdict::CannotTell, why) => match lack() {
-            Some(lack) => Said::MissingUnlessHere(lack),
-            None if judged.own.is_empty() => Said::CannotTell(String::new()),
-            None => {
-                Said::CannotTell(why.map_or_else(String::new, |why| format!(". What its groups say: {}", why.text())))
-            }
+        (SgVerdict::CannotTell, why) => match (lack(), why) {
+            (Some(lack), _) => Said::MissingUnlessHere(lack),
+            // Without rules there is nothing to add.
+            (None, None | Some(SgWhy::RulesUnknown)) => Said::CannotTell(String::new()),
+            (None, Some(why)) => Said::CannotTell(format!(". What its rules say cannot be told: {}", why.text())),
         },
     }
 }

@@ -106,3 +106,18 @@ fn volumes_end_where_the_type_says_unless_interfaces_that_nobody_sees_share_the_
     };
     assert_eq!((limit("m5.large"), limit("c7a.large")), (None, Some(31)));
 }
+
+#[test]
+fn address_translation_is_told_by_ipamd_or_by_an_environment_that_is_whole() {
+    let mut setting = m5_large();
+    assert_eq!(setting.capacity.external_snat(), None);
+    let external = |external_snat| IpamSettings { external_snat, ..IpamSettings::default() };
+    setting.pods([aws_node(external(None), true)]);
+    assert_eq!(setting.capacity.external_snat(), None, "a part of the environment is not known");
+    setting.pods([aws_node(external(None), false)]);
+    assert_eq!(setting.capacity.external_snat(), Some(false), "unset is off");
+    setting.pods([aws_node(external(Some(true)), true)]);
+    assert_eq!(setting.capacity.external_snat(), Some(true));
+    setting.ipam(3, external(Some(false)));
+    assert_eq!(setting.capacity.external_snat(), Some(false), "ipamd's word counts");
+}
