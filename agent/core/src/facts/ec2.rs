@@ -107,6 +107,32 @@ pub enum Ec2Call {
     InstanceTypes,
 }
 
+impl Ec2Call {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::NetworkInterfaces,
+        Self::SecurityGroups,
+        Self::SecurityGroupRules,
+        Self::PrefixLists,
+        Self::Subnets,
+        Self::Vpcs,
+        Self::InstanceTypes,
+    ];
+
+    /// Name in rows and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NetworkInterfaces => "network_interfaces",
+            Self::SecurityGroups => "security_groups",
+            Self::SecurityGroupRules => "security_group_rules",
+            Self::PrefixLists => "prefix_lists",
+            Self::Subnets => "subnets",
+            Self::Vpcs => "vpcs",
+            Self::InstanceTypes => "instance_types",
+        }
+    }
+}
+
 /// A network interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InterfaceFacts {
