@@ -36,6 +36,9 @@ pub struct Settings {
     pub papers: papers::Settings,
     /// Findings that are as they should be; those for AWS's own node agents are built in.
     pub waivers: Vec<Waiver>,
+    /// The agent's own process, in the initial pid namespace: what it asks of the metadata service and of the Pod Identity
+    /// agent, for credentials of its own, is as it should be. `None`: not known.
+    pub own_pid: Option<u32>,
 }
 
 /// What is known beside what the rules are told.
@@ -96,6 +99,11 @@ impl Evaluator {
 
     /// A request to a metadata service, made at `time`.
     pub fn request(&mut self, row: &MetadataRow, time: BootNs, view: View<'_>) {
+        if self.settings.own_pid.is_some()
+            && row.who.process.as_ref().map(|process| process.pid) == self.settings.own_pid
+        {
+            return;
+        }
         let identity = &row.who.identity;
         let pod = pod_of(view, &identity.uid);
         let subject = rules::subject(identity, pod);

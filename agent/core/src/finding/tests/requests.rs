@@ -136,6 +136,17 @@ fn a_waiver_of_the_configuration_accepts_until_its_end() {
 }
 
 #[test]
+fn what_the_agent_s_own_process_asks_is_no_finding() {
+    for (own_pid, expected) in [(Some(10), vec![]), (Some(11), vec![Code::NodeCredentialsTaken])] {
+        let settings = Settings { own_pid, ..Settings::default() };
+        let mut bench = Bench::new(EngineConfig { findings: settings, ..EngineConfig::default() });
+        bench.know([pod(1)]);
+        bench.request(1, Request::new(Category::RoleCredentials));
+        assert_eq!(codes(&bench), expected);
+    }
+}
+
+#[test]
 fn the_proxy_of_a_mesh_is_named() {
     let mut bench = Bench::with_pods([pod(1)]);
     bench.request(1, Request { program: "envoy", ..Request::new(Category::RoleCredentials) });
