@@ -9,17 +9,21 @@ use agent_core::papers;
 use agent_core::papers::waivers::Waiver;
 use serde::{Deserialize, Serialize};
 
+mod aws;
 mod capacity;
 mod check;
 mod collect;
+mod key;
 mod keys;
 mod layers;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use aws::{Aws, Mode as AwsMode};
 pub(crate) use capacity::Capacity;
 pub(crate) use collect::{Collect, Endpoint};
-pub(crate) use keys::{DATA_DIR_DEFAULT, SOCKET_DEFAULT, markdown};
+pub(crate) use key::markdown;
+pub(crate) use keys::{DATA_DIR_DEFAULT, SOCKET_DEFAULT};
 pub(crate) use layers::Sources;
 
 /// Everything that may be set.
@@ -44,6 +48,8 @@ pub(crate) struct Config {
     pub(crate) findings: Findings,
     /// See [`Cluster`].
     pub(crate) cluster: Cluster,
+    /// See [`Aws`].
+    pub(crate) aws: Aws,
     /// See [`Roots`].
     pub(crate) roots: Roots,
     /// See [`Processes`].
@@ -207,6 +213,7 @@ impl Default for Config {
             metrics: Metrics::default(),
             findings: Findings::default(),
             cluster: Cluster::default(),
+            aws: Aws::default(),
             roots: Roots::default(),
             processes: Processes::default(),
             capacity: Capacity::default(),
@@ -261,6 +268,7 @@ impl Findings {
                 veth_prefix: self.veth_prefix.clone(),
             },
             waivers: self.waivers.clone(),
+            own_pid: None,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! [`export`], [`api`] and [`http`] know each other through core's types alone.
 
 mod api;
+mod aws;
 mod cluster;
 mod command;
 mod config;

@@ -41,6 +41,12 @@ pub(crate) fn tcp_early_demux(proc_root: &Path) -> Option<bool> {
     text.trim().parse::<u8>().ok().map(|value| value != 0)
 }
 
+/// This process's id where `proc_root` was mounted: on the node, in the initial pid namespace, as the kernel's programs
+/// see it. `None` when that cannot be read.
+pub(crate) fn own_pid(proc_root: &Path) -> Option<u32> {
+    std::fs::read_link(proc_root.join("self")).ok()?.to_str()?.parse().ok()
+}
+
 /// Tells one boot of the machine from another; `None` when that cannot be read.
 pub(crate) fn boot_id(proc_root: &Path) -> Option<String> {
     let text = std::fs::read_to_string(proc_root.join("sys/kernel/random/boot_id")).ok()?;

@@ -13,13 +13,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent_core::engine::EngineConfig;
-use agent_core::facts::HostFact;
+use agent_core::facts::{Ec2Fact, Ec2Wishes, HostFact};
+use agent_core::finding;
 use agent_core::input::Input;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::api::protocol::{Collector, Probe, Question, Status};
+use crate::api::protocol::{Collector, Ec2Status, Probe, Question, Status};
 use crate::api::{feed::Feed, listen, serve};
 use crate::config::{Config, Listen, Roots};
 use crate::export::{self, Exporter, Style};
@@ -35,6 +36,7 @@ pub(crate) use crate::cluster::{Finding, State};
 pub(crate) use crate::kernel::{Check, CheckState, preflight};
 
 mod answers;
+mod aws;
 mod baseline;
 mod cluster;
 mod collect;
@@ -151,6 +153,7 @@ pub(crate) async fn run(config: Config, options: Options) -> Result<(), Error> {
         probes: probes.probes().iter().map(probe_status).collect(),
         books: Vec::new(),
         collectors: Vec::new(),
+        ec2: None,
         history: None,
     };
     let history = history::Keeper::start(&config, &node_name, false);
@@ -158,7 +161,7 @@ pub(crate) async fn run(config: Config, options: Options) -> Result<(), Error> {
         EngineConfig {
             fold_ns: u64::from(config.fold_seconds) * 1_000_000_000,
             capacity: (&config.capacity).into(),
-            findings: config.findings.settings(),
+            findings: finding::Settings { own_pid: node::own_pid(&config.roots.proc), ..config.findings.settings() },
         },
         pump::Outlets {
             telemetry: metrics,
@@ -185,6 +188,8 @@ pub(crate) async fn run(config: Config, options: Options) -> Result<(), Error> {
     let looks = tokio::spawn(collect::run(looks, pace, tell.clone()));
     let cluster = cluster::start(&config, &node_name, &tell);
     pump.reach(cluster.reach.clone());
+    let ec2 = aws::start(&config, &node_name, &tell);
+    pump.ask(ec2.wisher);
     let (ask, questions) = mpsc::channel(QUESTIONS);
     let clients = serve::Sources { feed: feed.clone(), questions: ask, node: node_name, now: || node::clock().1 };
     let clients = tokio::spawn(async move {
@@ -200,7 +205,7 @@ pub(crate) async fn run(config: Config, options: Options) -> Result<(), Error> {
     let result = run_and_stop(pump, &probes, inputs, facts, questions, options.stop).await;
     drop(tell);
     end(looks, Duration::ZERO).await;
-    if let Some(work) = cluster.work {
+    for work in [cluster.work, ec2.work].into_iter().flatten() {
         end(work, Duration::ZERO).await;
     }
     feed.close();
@@ -338,6 +343,16 @@ pub(crate) fn driver_counters(interface: &str) -> Result<Vec<(String, u64)>, imp
     node::collect::driver_counters(interface)
 }
 
+/// Asks EC2 for what is wished, as the running agent would, until it is taken as enough or so many seconds are over.
+pub(crate) fn ask_ec2<E: From<std::io::Error>>(
+    config: &Config,
+    wishes: Ec2Wishes,
+    seconds: u32,
+    take: impl FnMut(&Ec2Fact) -> Result<bool, E>,
+) -> Result<(), E> {
+    aws::ask(config, wishes, seconds, take)
+}
+
 /// What `sekisho doctor` finds without a running agent.
 pub(crate) struct Examination {
     /// The machine.
@@ -346,6 +361,8 @@ pub(crate) struct Examination {
     pub(crate) probes: Option<Result<Vec<Probe>, kernel::Error>>,
     /// The sources of the node's ceilings, each looked at once.
     pub(crate) collectors: Vec<Collector>,
+    /// The EC2 API, asked what would be allowed.
+    pub(crate) ec2: Option<Ec2Status>,
 }
 
 /// Looks at the machine, and loads the probes for a moment when it has what they need.
@@ -363,5 +380,9 @@ pub(crate) fn examine(config: &Config) -> Examination {
         let handle = kernel::start(&kernel_options(config, &root), sender)?;
         Ok(handle.probes().iter().map(probe_status).collect())
     });
-    Examination { checks, probes, collectors }
+    let ec2 = match aws::examine(config) {
+        Ok(status) => status,
+        Err(error) => Ec2Status { enabled: true, unreachable: Some(error.to_string()), ..Ec2Status::default() },
+    };
+    Examination { checks, probes, collectors, ec2: Some(ec2) }
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use agent_core::cluster::{Cluster, Counts};
+use agent_core::ec2::Ec2;
 use agent_core::facts::HostFact;
 use agent_core::finding::ledger::VERDICTS;
 use agent_core::finding::{Code, Ledger};
@@ -32,9 +33,9 @@ mod tests;
 pub(crate) use catalogue::markdown;
 use findings::{FindingGauges, FindingLabels};
 use labels::{
-    BuildLabels, BytesDirection, BytesLabels, ConnectionLabels, HistoryLabels, MetadataLabels, OpenedLabels,
-    OutcomeLabels, ProbeLabels, ReasonLabels, RecordLabels, RetransmitLabels, SourceLabels, SuppressedLabels,
-    Untracked, UntrackedLabels, VerdictLabels, Workload,
+    BuildLabels, BytesDirection, BytesLabels, CallLabels, ConnectionLabels, HistoryLabels, MetadataLabels,
+    OpenedLabels, OutcomeLabels, ProbeLabels, ReasonLabels, RecordLabels, RetransmitLabels, SourceLabels,
+    SuppressedLabels, Untracked, UntrackedLabels, VerdictLabels, Workload,
 };
 use node::Node;
 use rtt::RttHistograms;
@@ -59,6 +60,8 @@ pub(crate) struct Telemetry {
     cluster_age: Family<SourceLabels, Gauge<f64, AtomicU64>>,
     cluster_left_out: Family<ReasonLabels, Counter>,
     kubernetes_events: Family<OutcomeLabels, Counter>,
+    ec2_age: Family<CallLabels, Gauge<f64, AtomicU64>>,
+    ec2_success: Family<CallLabels, Gauge>,
     records: Family<RecordLabels, Counter>,
     history_rows: Family<HistoryLabels, Counter>,
     history_size: Gauge,
@@ -110,6 +113,8 @@ impl Telemetry {
             cluster_age: Family::default(),
             cluster_left_out: Family::default(),
             kubernetes_events: Family::default(),
+            ec2_age: Family::default(),
+            ec2_success: Family::default(),
             records: Family::default(),
             history_rows: Family::default(),
             history_size: Gauge::default(),
@@ -132,6 +137,8 @@ impl Telemetry {
         catalogue::CLUSTER_AGE.register(registry, telemetry.cluster_age.clone());
         catalogue::CLUSTER_LEFT_OUT.register(registry, telemetry.cluster_left_out.clone());
         catalogue::KUBERNETES_EVENTS.register(registry, telemetry.kubernetes_events.clone());
+        catalogue::EC2_AGE.register(registry, telemetry.ec2_age.clone());
+        catalogue::EC2_SUCCESS.register(registry, telemetry.ec2_success.clone());
         catalogue::RECORDS.register(registry, telemetry.records.clone());
         catalogue::HISTORY_ROWS.register(registry, telemetry.history_rows.clone());
         catalogue::HISTORY_SIZE.register(registry, telemetry.history_size.clone());
@@ -291,6 +298,17 @@ impl Telemetry {
     pub(crate) fn kubernetes_events(&self, totals: impl IntoIterator<Item = (&'static str, u64)>) {
         for (outcome, total) in totals {
             raise(&self.kubernetes_events.get_or_create(&OutcomeLabels { outcome }), total);
+        }
+    }
+
+    /// Takes over how the calls of the EC2 API stand.
+    pub(crate) fn ec2(&self, ec2: &Ec2, now: WallNs) {
+        for (call, standing) in ec2.calls() {
+            if let Some(fresh_at) = standing.fresh_at {
+                let age = Duration::from_nanos(u64::try_from(now.0.saturating_sub(fresh_at.0)).unwrap_or(0));
+                self.ec2_age.get_or_create(&CallLabels { call }).set(age.as_secs_f64());
+            }
+            self.ec2_success.get_or_create(&CallLabels { call }).set(i64::from(standing.error.is_none()));
         }
     }
 

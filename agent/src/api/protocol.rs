@@ -103,9 +103,40 @@ pub(crate) struct Status {
     /// Every source of the node's ceilings that was looked at.
     #[serde(default)]
     pub(crate) collectors: Vec<Collector>,
+    /// The EC2 API; `None` for an agent of an earlier version.
+    #[serde(default)]
+    pub(crate) ec2: Option<Ec2Status>,
     /// The history on the node; `None` for an agent of an earlier version.
     #[serde(default)]
     pub(crate) history: Option<HistoryStatus>,
+}
+
+/// How the EC2 API stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) struct Ec2Status {
+    /// Switched off by the configuration, or asked when there is something to ask.
+    pub(crate) enabled: bool,
+    /// Region and endpoint, when known.
+    pub(crate) place: Option<String>,
+    /// Why nothing can be asked; `None` when it can, or nobody tried.
+    pub(crate) unreachable: Option<String>,
+    /// Every call that was tried.
+    pub(crate) calls: Vec<Ec2Standing>,
+}
+
+/// How one call of the EC2 API stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) struct Ec2Standing {
+    /// Its name.
+    pub(crate) name: String,
+    /// What is missing without it.
+    pub(crate) gives: String,
+    /// How long ago it last worked, seconds; `None`: never.
+    pub(crate) age_seconds: Option<u64>,
+    /// Why it does not; `None` while it does.
+    pub(crate) error: Option<String>,
+    /// Actions that the role's policy must allow; empty when permission is not what lacks.
+    pub(crate) missing_actions: Vec<String>,
 }
 
 /// How the history is.

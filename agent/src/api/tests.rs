@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use super::client;
 use super::feed::{Feed, Next, QUEUE_MAX, RECENT_BYTES_MAX, RECENT_MAX};
 use super::listen::{self, Error};
-use super::protocol::{Book, Filter, PodName, Probe, Question, Request, Status};
+use super::protocol::{Book, Ec2Standing, Ec2Status, Filter, PodName, Probe, Question, Request, Status};
 use super::serve::{self, CLIENTS_MAX, Sources};
 use crate::lines::{Form, LineKind};
 use crate::lossy::Entry;
@@ -118,6 +118,12 @@ fn some_status() -> Status {
         pid: 1,
         probes: vec![Probe { name: "tcp".to_owned(), gives: "connections".to_owned(), required: true, refused: None }],
         books: vec![Book { kind: "tcp_end".to_owned(), seen: 3, pending: 1, fates: [("stored".to_owned(), 2)].into() }],
+        ec2: Some(Ec2Status {
+            enabled: true,
+            place: None,
+            unreachable: None,
+            calls: vec![Ec2Standing { name: "vpcs".to_owned(), age_seconds: Some(7), ..Ec2Standing::default() }],
+        }),
         history: None,
     }
 }

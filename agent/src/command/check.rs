@@ -104,7 +104,7 @@ impl Check {
         let sources = Sources { file: self.config.clone(), environment: &|_| None, flags: Vec::new() };
         let findings = self.findings(Config::load(&sources)?.findings);
         let prefix = findings.irsa_annotation_prefix.clone();
-        let Settings { papers: settings, waivers } = findings.settings();
+        let Settings { papers: settings, waivers, .. } = findings.settings();
         let mode = self.enforcement_mode.map(|mode| match mode {
             EnforcementMode::Strict => Mode::Strict,
             EnforcementMode::Standard => Mode::Standard,

@@ -1,5 +1,7 @@
 //! `sekisho doctor`: what works on this machine, what does not, and what to do.
 
+mod ec2;
+
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
@@ -118,6 +120,7 @@ impl Report {
     fn of_agent(status: Status, checks: Vec<tasks::Check>) -> Self {
         let mut checks: Vec<_> = checks.into_iter().map(check).collect();
         checks.extend(status.history.map(history));
+        checks.extend(status.ec2.into_iter().flat_map(ec2::findings));
         let probes: Vec<_> = status.probes.into_iter().map(probe).collect();
         let collectors: Vec<_> = status.collectors.into_iter().map(collector).collect();
         let verdict = worst(checks.iter().chain(&probes).chain(&collectors)).min(Verdict::Degraded);
@@ -147,6 +150,7 @@ impl Report {
                 cure: None,
             }),
         }
+        checks.extend(examination.ec2.into_iter().flat_map(ec2::findings));
         let collectors: Vec<_> = examination.collectors.into_iter().map(collector).collect();
         let verdict = worst(checks.iter().chain(&probes).chain(&collectors));
         Self {

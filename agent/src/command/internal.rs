@@ -1,5 +1,6 @@
 //! `sekisho internal`: what the project's own tools ask; not for users, and not listed.
 
+mod ec2;
 mod watch;
 
 use std::path::PathBuf;
@@ -38,6 +39,7 @@ enum Question {
         /// The interface.
         interface: String,
     },
+    Ec2(ec2::Ec2),
     Watch(watch::Watch),
 }
 
@@ -57,6 +59,7 @@ impl Internal {
                 print(&lines.map(|line| line + "\n").collect::<String>())?;
             }
             Question::Counters { interface } => print(&(json(&tasks::driver_counters(&interface)?) + "\n"))?,
+            Question::Ec2(ec2) => return ec2.run(),
             Question::Watch(watch) => return watch.run(),
         }
         Ok(Exit::Fine)

@@ -5,8 +5,9 @@ use std::path::Path;
 
 use agent_core::papers::waivers::MAX_WAIVERS;
 
+use super::aws::{FLEET_NODES, REFRESH_SECONDS, is_region};
 use super::capacity::{LOW_PERCENT, LOW_WITHIN_SECONDS, POD_CPU_MILLI, POD_MEMORY_MIB, POD_VOLUMES};
-use super::keys::key;
+use super::key::key;
 use super::layers::Origins;
 use super::{Config, Error, Listen};
 
@@ -40,6 +41,7 @@ pub(super) fn check(config: &Config, origins: &Origins) -> Result<(), Error> {
         metrics,
         findings,
         cluster,
+        aws,
         roots,
         processes: _,
         capacity,
@@ -76,6 +78,10 @@ pub(super) fn check(config: &Config, origins: &Origins) -> Result<(), Error> {
             unset_or_absolute(&cluster.manifests) && (*standalone || cluster.manifests.as_os_str().is_empty()),
         ),
         ("cluster.start_jitter_seconds", START_JITTER.contains(&cluster.start_jitter_seconds)),
+        ("aws.region", aws.region.is_empty() || is_region(&aws.region)),
+        ("aws.endpoint", aws.endpoint_is_good()),
+        ("aws.fleet_nodes", FLEET_NODES.contains(&aws.fleet_nodes)),
+        ("aws.refresh_seconds", REFRESH_SECONDS.contains(&aws.refresh_seconds)),
         ("roots.proc", absolute(&roots.proc)),
         ("roots.sys", absolute(&roots.sys)),
         ("roots.cgroup", unset_or_absolute(&roots.cgroup)),

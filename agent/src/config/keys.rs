@@ -1,30 +1,12 @@
 //! The table of all keys: what the documentation shows, what the environment may set, and what a value may be.
 
-use std::fmt::Write as _;
-
-use super::Config;
+use super::key::{Key, put, put_yaml, yaml_line};
 
 /// Where the agent listens, and where its clients look, when nothing else is said.
 pub(crate) const SOCKET_DEFAULT: &str = "/run/sekisho/agent.sock";
 
 /// Where the agent keeps what survives it, and where `sekisho timeline` looks, when nothing else is said.
 pub(crate) const DATA_DIR_DEFAULT: &str = "/var/lib/sekisho";
-
-/// One key.
-pub(super) struct Key {
-    /// Dotted name, as in the file.
-    pub(super) name: &'static str,
-    /// Flag of `sekisho run`, if there is one.
-    pub(super) flag: Option<&'static str>,
-    /// What a value may be; ends up in errors.
-    pub(super) allowed: &'static str,
-    /// What it does.
-    pub(super) text: &'static str,
-    /// Puts a value given as text; false when it has the wrong form.
-    pub(super) set: fn(&mut Config, &str) -> bool,
-    /// The value as text.
-    pub(super) get: fn(&Config) -> String,
-}
 
 /// All keys, in the order of the documentation.
 pub(super) const KEYS: &[Key] = &[
@@ -195,6 +177,46 @@ pub(super) const KEYS: &[Key] = &[
         text: "Ask the API which pod has the address of a remote peer; one question a second at most, each a look through all pods of the server's cache.",
         set: |config, text| put(&mut config.cluster.remote_lookup, text),
         get: |config| config.cluster.remote_lookup.to_string(),
+    },
+    Key {
+        name: "aws.mode",
+        flag: None,
+        allowed: "auto or off",
+        text: "Ask the EC2 API for security groups, interfaces and subnets: `auto`, as soon as there is something to ask, with the credentials that the AWS SDK finds; `off`, never.",
+        set: |config, text| put(&mut config.aws.mode, text),
+        get: |config| String::from(config.aws.mode),
+    },
+    Key {
+        name: "aws.region",
+        flag: None,
+        allowed: "the name of a region; empty: from `AWS_REGION`, the profile, or the instance's metadata",
+        text: "The region whose EC2 is asked.",
+        set: |config, text| put(&mut config.aws.region, text),
+        get: |config| config.aws.region.clone(),
+    },
+    Key {
+        name: "aws.endpoint",
+        flag: None,
+        allowed: "https://HOST, or http://ADDRESS:PORT on loopback, without a path; empty: `AWS_ENDPOINT_URL`, else the region's public endpoint",
+        text: "Where EC2 is, for instance behind a VPC endpoint without private DNS.",
+        set: |config, text| put(&mut config.aws.endpoint, text),
+        get: |config| config.aws.endpoint.clone(),
+    },
+    Key {
+        name: "aws.fleet_nodes",
+        flag: None,
+        allowed: "1 to 100000",
+        text: "Nodes whose agents share the account's EC2 calls. All of them together make about one call a second.",
+        set: |config, text| put(&mut config.aws.fleet_nodes, text),
+        get: |config| config.aws.fleet_nodes.to_string(),
+    },
+    Key {
+        name: "aws.refresh_seconds",
+        flag: None,
+        allowed: "1 to 86400",
+        text: "What EC2 told is asked for again after this long, or after a second for each of `aws.fleet_nodes` when that is longer, and up to a quarter more.",
+        set: |config, text| put(&mut config.aws.refresh_seconds, text),
+        get: |config| config.aws.refresh_seconds.to_string(),
     },
     Key {
         name: "roots.proc",
@@ -381,56 +403,3 @@ pub(super) const KEYS: &[Key] = &[
         get: |config| config.collect.container_allotment.to_string(),
     },
 ];
-
-impl Key {
-    /// Name of the environment variable.
-    pub(super) fn variable(&self) -> String {
-        format!("SEKISHO_{}", self.name.replace('.', "_").to_uppercase())
-    }
-}
-
-/// The key of that name.
-pub(super) fn key(name: &str) -> Option<&'static Key> {
-    KEYS.iter().find(|key| key.name == name)
-}
-
-fn put<T: std::str::FromStr>(place: &mut T, text: &str) -> bool {
-    match text.parse() {
-        Ok(value) => {
-            *place = value;
-            true
-        }
-        Err(_) => false,
-    }
-}
-
-/// Lists come as YAML, of which JSON is a part.
-fn put_yaml<T: serde::de::DeserializeOwned>(place: &mut T, text: &str) -> bool {
-    match serde_yaml_ng::from_str(text) {
-        Ok(value) => {
-            *place = value;
-            true
-        }
-        Err(_) => false,
-    }
-}
-
-fn yaml_line<T: serde::Serialize>(value: &T) -> String {
-    serde_json::to_string(value).unwrap_or_default()
-}
-
-/// The table of `docs/configuration.md`.
-pub(crate) fn markdown() -> String {
-    let defaults = Config::default();
-    let mut out =
-        String::from("| key | default | allowed | environment | flag | what it does |\n|---|---|---|---|---|---|\n");
-    for key in KEYS {
-        let default = (key.get)(&defaults);
-        let default = if default.is_empty() { "empty".to_owned() } else { format!("`{default}`") };
-        let flag = key.flag.map_or_else(String::new, |flag| format!("`{flag}`"));
-        let Key { name, allowed, text, .. } = key;
-        // Writing to a string does not fail.
-        let _ = writeln!(out, "| `{name}` | {default} | {allowed} | `{}` | {flag} | {text} |", key.variable());
-    }
-    out
-}

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use super::keys::{KEYS, key};
+use super::key::key;
+use super::keys::KEYS;
 use super::{Config, Error, check};
 
 /// Longest configuration file: all keys with a comment each take about 4 KiB.

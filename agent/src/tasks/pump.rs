@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
 use super::answers;
+use super::aws::Wisher;
 use super::cluster::Reach;
 use super::history::Keeper;
 use super::ledger::Store;
@@ -35,6 +36,8 @@ const TICK: Duration = Duration::from_secs(1);
 /// After so many ticks the node's addresses are read anew, so that a new interface is known within half a minute, and the
 /// metrics of those who live are kept.
 const LOOK_AROUND_TICKS: u32 = 30;
+/// After so many ticks those who ask EC2 are told what to ask. Making that up looks at every pod of the node.
+const WISH_TICKS: u32 = 5;
 /// Executables looked up between two ticks. A look-up takes about 3 us: 3 ms a second at most.
 pub(super) const EXE_READS_PER_TICK: u32 = 1_000;
 /// How long the disk may take for the findings while the agent stops.
@@ -56,6 +59,7 @@ pub(super) struct Pump {
     /// A finding changed since the last write.
     is_unsaved: bool,
     cluster: Reach,
+    ec2: Wisher,
     ticks: u32,
     exe_reads: u32,
     now: BootNs,
@@ -115,6 +119,7 @@ impl Pump {
             saving: None,
             is_unsaved: false,
             cluster: Reach::default(),
+            ec2: Wisher::default(),
             ticks: 0,
             exe_reads: 0,
             now: BootNs(0),
@@ -128,6 +133,11 @@ impl Pump {
     /// What of the outputs goes back to the cluster.
     pub(super) fn reach(&mut self, cluster: Reach) {
         self.cluster = cluster;
+    }
+
+    /// Who is told what the Engine wishes to know of EC2.
+    pub(super) fn ask(&mut self, ec2: Wisher) {
+        self.ec2 = ec2;
     }
 
     /// Tells the Engine the time, what it found before a restart, and what was there before it.
@@ -233,6 +243,9 @@ impl Pump {
             // Counts of what stands change without a word.
             self.is_unsaved |= self.engine.ledger().rows().next().is_some();
             self.outlets.telemetry.keep(self.engine.living(), self.now);
+        }
+        if self.ticks.is_multiple_of(WISH_TICKS) {
+            self.ec2.wish(&self.engine);
         }
         self.outlets.telemetry.expire(self.now);
         self.count();
@@ -386,6 +399,7 @@ impl Pump {
         self.outlets.telemetry.cluster(self.engine.cluster(), self.wall);
         self.outlets.telemetry.kubernetes_events(self.cluster.events());
         self.outlets.listing.look(self.engine.cluster());
+        self.outlets.telemetry.ec2(self.engine.ec2(), self.wall);
     }
 
     fn answer(&self, verb: Verb) -> Vec<String> {
@@ -410,7 +424,8 @@ impl Pump {
         });
         let history = Some(self.outlets.history.status());
         let collectors = self.collectors.values().cloned().collect();
-        Status { books: books.collect(), collectors, history, ..self.outlets.status.clone() }
+        let ec2 = Some(self.ec2.status(&self.engine, self.wall));
+        Status { books: books.collect(), collectors, ec2, history, ..self.outlets.status.clone() }
     }
 }
 

@@ -127,6 +127,22 @@ pub(super) const KUBERNETES_EVENTS: Metric = Metric {
     labels: &["outcome"],
     help: "Kubernetes events on pods by what became of them: written, repeated (said within ten minutes already), pod_gone, or dropped: queue_full, rate_limited, failed",
 };
+pub(super) const EC2_AGE: Metric = Metric {
+    base: "ec2_age",
+    sample: "sekisho_ec2_age_seconds",
+    kind: "gauge",
+    unit: Some(Unit::Seconds),
+    labels: &["call"],
+    help: "Time since a kind of call of the EC2 API last worked; absent for one that never did",
+};
+pub(super) const EC2_SUCCESS: Metric = Metric {
+    base: "ec2_success",
+    sample: "sekisho_ec2_success",
+    kind: "gauge",
+    unit: None,
+    labels: &["call"],
+    help: "Whether a kind of call of the EC2 API works (1), or fails or is refused (0); absent for one that was not made",
+};
 pub(super) const RECORDS: Metric = Metric {
     base: "records",
     sample: "sekisho_records_total",
@@ -325,7 +341,7 @@ pub(super) const WITH_WORKLOAD: [&Metric; 6] =
     [&CONNECTIONS, &CONNECTION_BYTES, &RETRANSMITS, &METADATA_REQUESTS, &FINDINGS_OPEN, &FINDINGS_ACCEPTED];
 
 /// All of them, in the order of the documentation.
-pub(super) const ALL: [&Metric; 37] = [
+pub(super) const ALL: [&Metric; 39] = [
     &CONNECTIONS,
     &CONNECTION_BYTES,
     &RETRANSMITS,
@@ -339,6 +355,8 @@ pub(super) const ALL: [&Metric; 37] = [
     &CLUSTER_AGE,
     &CLUSTER_LEFT_OUT,
     &KUBERNETES_EVENTS,
+    &EC2_AGE,
+    &EC2_SUCCESS,
     &RECORDS,
     &HISTORY_ROWS,
     &HISTORY_SIZE,

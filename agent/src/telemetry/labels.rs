@@ -6,7 +6,7 @@ use std::fmt::Error;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use agent_core::facts::Source;
+use agent_core::facts::{Ec2Call, Source};
 use agent_core::finding::{Code, Severity};
 use agent_core::input::{Category, ImdsVersion, MetadataOutcome};
 use agent_core::output::{Identity, PeerClass};
@@ -146,6 +146,12 @@ pub(super) struct VerdictLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct SourceLabels {
     pub(super) source: Source,
+}
+
+/// Of `sekisho_ec2_age_seconds` and `sekisho_ec2_success`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct CallLabels {
+    pub(super) call: Ec2Call,
 }
 
 /// Of `sekisho_cluster_left_out_total`.

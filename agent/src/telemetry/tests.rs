@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use agent_core::engine::{Engine, EngineConfig};
-use agent_core::facts::{ClusterFact, Source};
+use agent_core::facts::{ClusterFact, Ec2Call, Ec2Fact, Source};
 use agent_core::finding::{Code, Settings, Severity};
 use agent_core::input::{
     Category, Ends, ImdsVersion, Input, KernelTotals, MetadataFact, MetadataOutcome, Method, RequestFact, ResponseFact,
@@ -347,6 +347,7 @@ fn a_scrape_keeps_the_rules_and_the_catalogue() {
     telemetry.findings(engine.ledger(), BootNs(1));
     telemetry.cluster(engine.cluster(), WallNs(8_000_000_000));
     telemetry.kubernetes_events([("written", 3), ("failed", 0)]);
+    telemetry.ec2(engine.ec2(), WallNs(8_000_000_000));
     let text = exposition.render().expect("renders");
     assert!(text.ends_with("\n# EOF\n"));
     assert_eq!(text.matches("# EOF").count(), 1);
@@ -440,12 +441,17 @@ fn engine() -> Engine {
         latency_ns: None,
     };
     let path = format!("/kubepods/pod6f0d2c1e-8a52-4b7e-9d0c-1a2b3c4d5e6f/{}", "a".repeat(64));
+    let call = |call, fresh_at, error| Ec2Fact::Source { call, fresh_at, error, denied: false };
+    let subnets = call(Ec2Call::Subnets, Some(WallNs(1_000_000_000)), None);
+    let vpcs = call(Ec2Call::Vpcs, None, Some("broke".to_owned()));
     let pods = ClusterFact::Source { source: Source::Pods, fresh_at: Some(WallNs(3_000_000_000)), error: None };
     for input in [
         Input::Tick { boot: BootNs(1), wall: WallNs(1) },
         Input::CgroupPresent { id: 7, path },
         Input::Metadata(Box::new(fact)),
         Input::Cluster(Box::new(pods)),
+        Input::Ec2(Box::new(subnets)),
+        Input::Ec2(Box::new(vpcs)),
     ] {
         engine.handle(input, &mut Vec::new());
     }
@@ -458,6 +464,7 @@ fn findings_show_by_workload_and_those_accepted_apart() {
     let engine = engine();
     telemetry.findings(engine.ledger(), BootNs(1));
     telemetry.cluster(engine.cluster(), WallNs(8_000_000_000));
+    telemetry.ec2(engine.ec2(), WallNs(8_000_000_000));
     let samples = samples(&exposition);
     let workload = "namespace=\"\",workload=\"pod-6f0d2c1e-8a52-4b7e-9d0c-1a2b3c4d5e6f\"";
     let value = |name: String| samples.get(&name).copied();
@@ -471,6 +478,10 @@ fn findings_show_by_workload_and_those_accepted_apart() {
     assert_eq!(value("sekisho_verdicts_total{code=\"user-data-read\",verdict=\"violated\"}".to_owned()), Some(1.0));
     assert_eq!(value("sekisho_verdicts_total{code=\"sgp-stale\",verdict=\"cannot_tell\"}".to_owned()), Some(0.0));
     assert_eq!(value("sekisho_cluster_age_seconds{source=\"pods\"}".to_owned()), Some(5.0));
+    assert_eq!(value("sekisho_ec2_age_seconds{call=\"subnets\"}".to_owned()), Some(7.0));
+    assert_eq!(value("sekisho_ec2_age_seconds{call=\"vpcs\"}".to_owned()), None);
+    assert_eq!(value("sekisho_ec2_success{call=\"subnets\"}".to_owned()), Some(1.0));
+    assert_eq!(value("sekisho_ec2_success{call=\"vpcs\"}".to_owned()), Some(0.0));
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::fmt::Error;
 use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder};
 
 use super::{
-    BuildLabels, HistoryLabels, OpenedLabels, OutcomeLabels, ProbeLabels, ReasonLabels, RecordLabels, RttLabels,
-    SourceLabels, SuppressedLabels, Untracked, UntrackedLabels, VerdictLabels, peer_class, put, source,
+    BuildLabels, CallLabels, HistoryLabels, OpenedLabels, OutcomeLabels, ProbeLabels, ReasonLabels, RecordLabels,
+    RttLabels, SourceLabels, SuppressedLabels, Untracked, UntrackedLabels, VerdictLabels, peer_class, put, source,
 };
 
 impl EncodeLabelSet for RttLabels {
@@ -92,6 +92,13 @@ impl EncodeLabelSet for OutcomeLabels {
     fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), Error> {
         let Self { outcome } = self;
         put(encoder, "outcome", outcome)
+    }
+}
+
+impl EncodeLabelSet for CallLabels {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), Error> {
+        let Self { call } = self;
+        put(encoder, "call", call.name())
     }
 }
 
