@@ -92,17 +92,29 @@ impl Agent {
 
     /// As [`Agent::with`], in a network namespace that stands for the node's.
     pub fn with_in(namespace: Option<Arc<Namespace>>, configuration: Value) -> Result<Self> {
-        let mut agent = Self::launch_in(namespace, "json", configuration)?;
+        let mut agent = Self::launch_in(namespace, "json", configuration, &[])?;
+        agent.wait_until_ready()?;
+        Ok(agent)
+    }
+
+    /// As [`Agent::with`], with more in its environment.
+    pub fn with_environment(configuration: Value, environment: &[(&str, &str)]) -> Result<Self> {
+        let mut agent = Self::launch_in(None, "json", configuration, environment)?;
         agent.wait_until_ready()?;
         Ok(agent)
     }
 
     /// Starts an agent with a form of standard output and configuration keys of the test's own, and waits for nothing.
     pub fn launch(output: &str, configuration: Value) -> Result<Self> {
-        Self::launch_in(None, output, configuration)
+        Self::launch_in(None, output, configuration, &[])
     }
 
-    fn launch_in(namespace: Option<Arc<Namespace>>, output: &str, configuration: Value) -> Result<Self> {
+    fn launch_in(
+        namespace: Option<Arc<Namespace>>,
+        output: &str,
+        configuration: Value,
+        environment: &[(&str, &str)],
+    ) -> Result<Self> {
         let home = tempfile::tempdir().context("make a directory")?;
         let metrics = free_port()?;
         let path = write_configuration(home.path(), metrics, configuration)?;
@@ -113,6 +125,7 @@ impl Agent {
             Command::new(&program)
                 .args(["run", "-o", output, "--config"])
                 .arg(path)
+                .envs(environment.iter().copied())
                 .stdin(Stdio::null())
                 .stdout(Stdio::piped())
                 .stderr(stderr)

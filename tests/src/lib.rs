@@ -19,6 +19,7 @@ mod links;
 pub mod looks;
 pub mod metadata_server;
 pub mod metrics;
+pub mod moto;
 pub mod netns;
 pub mod node;
 pub mod protocol;

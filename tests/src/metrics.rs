@@ -53,6 +53,14 @@ impl Metrics {
             .sum()
     }
 
+    /// The sample of a name with all these labels; `None`: there is none.
+    pub fn value(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+        let mut samples = self.samples(name);
+        let found =
+            samples.find(|one| labels.iter().all(|(key, value)| one.labels.get(*key).is_some_and(|v| v == value)));
+        found.map(|sample| sample.value)
+    }
+
     /// The samples of a name.
     pub fn samples(&self, name: &str) -> impl Iterator<Item = &Sample> {
         self.samples.iter().filter(move |sample| sample.name == name)

@@ -36,6 +36,8 @@ pub(crate) enum Need {
     VmArm64,
     /// Run a Kubernetes API server
     Cluster,
+    /// Run a stand-in for the EC2 API
+    Ec2,
 }
 
 /// What `setup` sees to when nothing is chosen.
@@ -51,12 +53,13 @@ struct Item {
 }
 
 /// In the order in which they build on each other.
-const ITEMS: [Item; 6] = [
+const ITEMS: [Item; 7] = [
     Item { name: "packages", missing: debian::missing, install: debian::install },
     Item { name: "library source of the compiler", missing: library::missing, install: library::install },
     Item { name: "standard library for arm64", missing: cross::missing, install: cross::install },
     Item { name: "bpf-linker", missing: linker::missing, install: linker::install },
     Item { name: "AWS clients for the tests", missing: python::missing, install: python::install },
+    Item { name: "moto for the tests", missing: python::moto_missing, install: python::install_moto },
     Item { name: "Kubernetes for the tests", missing: kubernetes::missing, install: kubernetes::install },
 ];
 

@@ -37,7 +37,7 @@ enum Outcome {
     Skipped(String),
 }
 
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 12] = [
     Step { name: "setup", what: "what building and testing need", run: setup_everything },
     Step { name: "fmt", what: "formatting", run: fmt },
     Step { name: "tidy", what: "rules of the tree", run: || tidy::run().map(|()| Outcome::Passed) },
@@ -47,6 +47,7 @@ const STEPS: [Step; 11] = [
     Step { name: "unit", what: "unit tests of all packages", run: unit },
     Step { name: "system", what: "the program on this machine's kernel", run: system },
     Step { name: "cluster", what: "the program and its role at a Kubernetes API server", run: cluster },
+    Step { name: "aws", what: "the program at a stand-in for the EC2 API", run: aws },
     Step { name: "vm-6.1", what: "the program on Linux 6.1", run: || vm("6.1") },
     Step { name: "vm-6.12", what: "the program on Linux 6.12", run: || vm("6.12") },
 ];
@@ -164,6 +165,7 @@ fn unit() -> Result<Outcome> {
 /// The programs of system tests, by the step that runs them.
 const SYSTEM_TESTS: [&str; 4] = ["harness", "host", "kernel", "node"];
 const CLUSTER_TESTS: [&str; 1] = ["cluster"];
+const AWS_TESTS: [&str; 1] = ["aws"];
 
 fn system() -> Result<Outcome> {
     let mut command = system_tests(&["--lib"], &SYSTEM_TESTS)?;
@@ -177,6 +179,15 @@ fn cluster() -> Result<Outcome> {
     setup::ensure(&[Need::Cluster])?;
     let mut command = system_tests(&[], &CLUSTER_TESTS)?;
     command.env("SEKISHO_KUBERNETES", kube::build::programs()?);
+    process::run(&mut command)?;
+    Ok(Outcome::Passed)
+}
+
+/// moto is installed here and not in `setup`, for the same reason.
+fn aws() -> Result<Outcome> {
+    setup::ensure(&[Need::Ec2])?;
+    let mut command = system_tests(&[], &AWS_TESTS)?;
+    command.env("SEKISHO_MOTO", setup::python::moto_directory()?.join("bin/python"));
     process::run(&mut command)?;
     Ok(Outcome::Passed)
 }
@@ -242,7 +253,7 @@ mod tests {
             .map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
             .collect();
         programs.sort();
-        let mut known = [&SYSTEM_TESTS[..], &CLUSTER_TESTS].concat();
+        let mut known = [&SYSTEM_TESTS[..], &CLUSTER_TESTS, &AWS_TESTS].concat();
         known.sort_unstable();
         assert_eq!(programs, known);
     }

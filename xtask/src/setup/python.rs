@@ -1,6 +1,7 @@
-//! The AWS SDK for Python and the AWS CLI, clients that the system tests watch, in an environment of their own.
+//! Python programs for the tests, each set in an environment of its own: the AWS SDK and the AWS CLI, clients that the
+//! system tests watch; and moto, a stand-in for the EC2 API.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
@@ -10,41 +11,81 @@ use super::Need;
 use crate::{process, workspace};
 
 /// Pinned, so that a test that fails fails for what changed here. Both belong to the same release of the SDK.
-const REQUIREMENTS: [&str; 2] = ["boto3~=1.44.0", "awscli~=1.46.0"];
+const CLIENTS: Environment =
+    Environment { requirements: &["boto3~=1.44.0", "awscli~=1.46.0"], programs: &["python", "aws"] };
+/// Of moto with what its server and its EC2 and IAM need: some 320 MB, the same for every clone.
+const MOTO: Environment = Environment {
+    requirements: &["moto[ec2,iam,server]==5.2.5", "boto3~=1.44.0"],
+    programs: &["python", "moto_server"],
+};
 
-/// The environment's directory; the tests find `bin/python` and `bin/aws` in it.
+/// A set of packages.
+struct Environment {
+    requirements: &'static [&'static str],
+    /// What must be in its `bin`.
+    programs: &'static [&'static str],
+}
+
+/// The clients' directory; the tests find `bin/python` and `bin/aws` in it.
 pub(crate) fn directory() -> PathBuf {
     workspace::target().join("python")
 }
 
-/// Holds the requirements that the environment was made from.
-fn stamp() -> PathBuf {
-    directory().join("requirements")
+/// moto's directory; the tests find `bin/python` in it.
+pub(crate) fn moto_directory() -> Result<PathBuf> {
+    Ok(workspace::cache()?.join("moto"))
 }
 
 pub(super) fn missing(needs: &[Need]) -> Option<String> {
-    if !needs.contains(&Need::Test) {
-        return None;
-    }
-    let present = fs::read_to_string(stamp()).is_ok_and(|text| text == REQUIREMENTS.join("\n"))
-        && ["python", "aws"].into_iter().all(|program| directory().join("bin").join(program).is_file());
-    (!present).then(|| format!("{} into {}", REQUIREMENTS.join(" and "), directory().display()))
+    if needs.contains(&Need::Test) { CLIENTS.missing(&directory()) } else { None }
 }
 
 pub(super) fn install(_: &[Need]) -> Result<()> {
-    let python = process::find("python3").context("python3 is not installed")?;
-    // An environment whose Python is gone, or of other requirements, is made anew.
-    process::run(Command::new(python).args(["-m", "venv", "--clear"]).arg(directory()))?;
-    process::run(
-        Command::new(directory().join("bin/python"))
-            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
-            .args(REQUIREMENTS)
-            // A user's own Python settings have no place in it.
-            .env_remove("PYTHONPATH"),
-    )
-    .with_context(|| {
-        let index = env::var_os("PIP_INDEX_URL").map_or("PyPI", |_| "the package index of PIP_INDEX_URL");
-        format!("install from {index}; is it reachable?")
-    })?;
-    fs::write(stamp(), REQUIREMENTS.join("\n")).with_context(|| format!("write {}", stamp().display()))
+    CLIENTS.install(&directory())
+}
+
+pub(super) fn moto_missing(needs: &[Need]) -> Option<String> {
+    if !needs.contains(&Need::Ec2) {
+        return None;
+    }
+    match moto_directory() {
+        Ok(directory) => MOTO.missing(&directory),
+        Err(error) => Some(format!("moto ({error:#})")),
+    }
+}
+
+pub(super) fn install_moto(_: &[Need]) -> Result<()> {
+    MOTO.install(&moto_directory()?)
+}
+
+impl Environment {
+    fn missing(&self, directory: &Path) -> Option<String> {
+        let present = fs::read_to_string(stamp(directory)).is_ok_and(|text| text == self.requirements.join("\n"))
+            && self.programs.iter().all(|program| directory.join("bin").join(program).is_file());
+        (!present).then(|| format!("{} into {}", self.requirements.join(" and "), directory.display()))
+    }
+
+    fn install(&self, directory: &Path) -> Result<()> {
+        let python = process::find("python3").context("python3 is not installed")?;
+        // An environment whose Python is gone, or of other requirements, is made anew.
+        process::run(Command::new(python).args(["-m", "venv", "--clear"]).arg(directory))?;
+        process::run(
+            Command::new(directory.join("bin/python"))
+                .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
+                .args(self.requirements)
+                // A user's own Python settings have no place in it.
+                .env_remove("PYTHONPATH"),
+        )
+        .with_context(|| {
+            let index = env::var_os("PIP_INDEX_URL").map_or("PyPI", |_| "the package index of PIP_INDEX_URL");
+            format!("install from {index}; is it reachable?")
+        })?;
+        let stamp = stamp(directory);
+        fs::write(&stamp, self.requirements.join("\n")).with_context(|| format!("write {}", stamp.display()))
+    }
+}
+
+/// Holds the requirements that an environment was made from.
+fn stamp(directory: &Path) -> PathBuf {
+    directory.join("requirements")
 }

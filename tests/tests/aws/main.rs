@@ -1,0 +1,6 @@
+//! The program at a stand-in for the EC2 API, over real HTTP with real signatures.
+
+mod access;
+mod agent;
+mod told;
+mod vpc;
