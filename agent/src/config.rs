@@ -23,7 +23,7 @@ pub(crate) use aws::{Aws, Mode as AwsMode};
 pub(crate) use capacity::Capacity;
 pub(crate) use collect::{Collect, Endpoint};
 pub(crate) use key::markdown;
-pub(crate) use keys::{DATA_DIR_DEFAULT, SOCKET_DEFAULT};
+pub(crate) use keys::{DATA_DIR_DEFAULT, PIN_DEFAULT, SOCKET_DEFAULT};
 pub(crate) use layers::Sources;
 
 /// Everything that may be set.
@@ -154,6 +154,19 @@ pub(crate) struct Kernel {
     pub(crate) bulk_ring_bytes: u32,
     /// Most sockets followed at a time.
     pub(crate) max_sockets: u32,
+    /// Where the probes are pinned.
+    pub(crate) pin: Pin,
+}
+
+/// Whether the probes outlive the agent: `off`, `on`, or a directory of a BPF file system.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) enum Pin {
+    /// They end with it.
+    #[default]
+    Off,
+    /// They go on, by their names in this directory.
+    At(PathBuf),
 }
 
 /// An address to listen on, or `off`.
@@ -331,6 +344,49 @@ impl Default for Kernel {
             bulk_ring_bytes: 1 << 21,
             // 20,000 live flows, both ends on this node, and half as many again.
             max_sockets: 1 << 16,
+            pin: Pin::Off,
+        }
+    }
+}
+
+// === impl Pin ===
+
+impl Pin {
+    /// The directory, if there is one.
+    pub(crate) fn directory(&self) -> Option<&Path> {
+        match self {
+            Self::Off => None,
+            Self::At(directory) => Some(directory),
+        }
+    }
+}
+
+impl std::str::FromStr for Pin {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "off" => Ok(Self::Off),
+            "on" => Ok(Self::At(PathBuf::from(PIN_DEFAULT))),
+            path if path.starts_with('/') => Ok(Self::At(PathBuf::from(path))),
+            _ => Err("expected off, on, or an absolute path in a BPF file system"),
+        }
+    }
+}
+
+impl TryFrom<String> for Pin {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<Pin> for String {
+    fn from(pin: Pin) -> Self {
+        match pin {
+            Pin::Off => "off".to_owned(),
+            Pin::At(directory) => directory.display().to_string(),
         }
     }
 }

@@ -2,26 +2,35 @@
 //! module that names aya.
 
 mod accounts;
+mod adopt;
 mod btf;
 mod error;
 mod iterators;
 mod load;
+mod notebook;
 mod object;
+mod pins;
 mod preflight;
 #[cfg(feature = "probe-log")]
 mod probe_log;
+mod ring;
 mod rings;
+mod sys;
+mod taken;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use agent_core::continuity::{Adopted, Place};
 use agent_core::input::Input;
 use tokio::sync::mpsc;
 
 pub(crate) use self::error::Error;
 pub(crate) use self::load::{ProbeState, ProbeStatus};
+pub(crate) use self::pins::{count as pins_in, unpin};
 pub(crate) use self::preflight::{Check, CheckState, preflight, require};
+pub(crate) use self::taken::Stored;
 
 /// How to load and read the probes.
 #[derive(Clone, Debug)]
@@ -40,6 +49,14 @@ pub(crate) struct Options {
     pub(crate) max_sockets: u32,
     /// Time between two walks over what is open, in milliseconds; the engine's fold.
     pub(crate) walk_interval_ms: u64,
+    /// Where the probes are pinned, so that they go on while the agent is away; `None`: they end with it.
+    pub(crate) pin: Option<PathBuf>,
+}
+
+/// Probes that are attached, and whose rings nobody reads yet.
+pub(crate) struct Attached {
+    loaded: load::Loaded,
+    options: Options,
 }
 
 /// Running probes. Dropping it stops them.
@@ -49,16 +66,47 @@ pub(crate) struct Handle {
     stop: Arc<AtomicBool>,
 }
 
-/// Loads and attaches the probes and starts the thread that drains them into `sender`.
-///
-/// The sender's channel closes when the thread ends: after [`Handle::stop`], or when the receiver is gone.
-pub(crate) fn start(options: &Options, sender: mpsc::Sender<Vec<Input>>) -> Result<Handle, Error> {
-    let loaded = load::load(options)?;
-    let probes = loaded.probes.clone();
-    let stop = Arc::new(AtomicBool::new(false));
-    rings::spawn(loaded, options, sender, Arc::clone(&stop))?;
-    Ok(Handle { probes, stop })
+/// Loads and attaches the probes, or takes over those that went on without an agent.
+pub(crate) fn attach(options: &Options) -> Result<Attached, Error> {
+    Ok(Attached { loaded: load::load(options)?, options: options.clone() })
 }
+
+// === impl Attached ===
+
+impl Attached {
+    /// What is attached and what was refused.
+    pub(crate) fn probes(&self) -> &[ProbeStatus] {
+        &self.loaded.probes
+    }
+
+    /// Names the rings, if they outlive the agent: when they were made, boot time.
+    pub(crate) fn pins(&self) -> Option<u64> {
+        self.loaded.pins
+    }
+
+    /// What an earlier run left running.
+    pub(crate) fn adopted(&self) -> Option<&Adopted> {
+        self.loaded.adopted.as_ref()
+    }
+
+    /// Where to say how far the history has what the metadata ring told: until then it is kept for the next agent.
+    pub(crate) fn stored(&self) -> Stored {
+        self.loaded.stored.clone()
+    }
+
+    /// Starts the thread that drains the rings into `sender`: the metadata ring from `from` on, or where the last reader
+    /// left off.
+    ///
+    /// The sender's channel closes when the thread ends: after [`Handle::stop`], or when the receiver is gone.
+    pub(crate) fn read(self, from: Option<Place>, sender: mpsc::Sender<Vec<Input>>) -> Result<Handle, Error> {
+        let probes = self.loaded.probes.clone();
+        let stop = Arc::new(AtomicBool::new(false));
+        rings::spawn(self.loaded, from, &self.options, sender, Arc::clone(&stop))?;
+        Ok(Handle { probes, stop })
+    }
+}
+
+// === impl Handle ===
 
 impl Handle {
     /// What is attached and what was refused; does not change while the probes run.

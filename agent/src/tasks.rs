@@ -12,6 +12,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use agent_core::continuity;
 use agent_core::engine::EngineConfig;
 use agent_core::facts::{Ec2Fact, Ec2Wishes, HostFact};
 use agent_core::finding;
@@ -47,7 +48,7 @@ mod served;
 #[cfg(test)]
 mod tests;
 
-use pump::{Ended, Pump, Surroundings};
+use pump::{Ended, Pump, Rings, Surroundings};
 use served::{Heartbeat, Listing, Served};
 
 /// Batches of inputs between the kernel's thread and the pump: two of some 20,000 inputs of 250 bytes are 10 MiB at the
@@ -128,7 +129,8 @@ pub(crate) async fn run(config: Config, options: Options) -> Result<(), Error> {
     };
 
     let (sender, inputs) = mpsc::channel(INPUT_BATCHES);
-    let probes = kernel::start(&kernel_options(&config, &cgroup_root), sender).map_err(Error::Kernel)?;
+    warn_of_pins(&config);
+    let probes = kernel::attach(&kernel_options(&config, &cgroup_root)).map_err(Error::Kernel)?;
     report(probes.probes());
 
     let exporter = match options.output {
@@ -156,7 +158,9 @@ pub(crate) async fn run(config: Config, options: Options) -> Result<(), Error> {
         ec2: None,
         history: None,
     };
-    let history = history::Keeper::start(&config, &node_name, false);
+    let history = history::Keeper::start(&config, &node_name, probes.adopted().map(continuity::Adopted::settleable));
+    let (rings, from) = take_over(&probes, &history);
+    let probes = probes.read(from, sender).map_err(Error::Kernel)?;
     let mut pump = Pump::new(
         EngineConfig {
             fold_ns: u64::from(config.fold_seconds) * 1_000_000_000,
@@ -177,6 +181,9 @@ pub(crate) async fn run(config: Config, options: Options) -> Result<(), Error> {
     match ledger::Store::new(&config.data_dir, node::boot_id(&config.roots.proc)) {
         Ok(store) => pump.keep(store),
         Err(error) => tracing::warn!(error = pump::chain(&error), "findings are kept in memory alone"),
+    }
+    if let Some(rings) = rings {
+        pump.outlived_by(rings);
     }
     // Since the probes are attached, nothing falls between this look around and their first records.
     pump.start(baseline::read(&config.roots.proc, &cgroup_root, config.processes.arguments)).await;
@@ -246,6 +253,46 @@ async fn end(mut task: JoinHandle<()>, wait: Duration) {
     }
 }
 
+/// The rings that outlive the agent, with what the history knows of them; and from where the metadata ring is to be read.
+fn take_over(probes: &kernel::Attached, history: &history::Keeper) -> (Option<Rings>, Option<continuity::Place>) {
+    let Some(pins) = probes.pins() else { return (None, None) };
+    let mark = history.before().and_then(|before| before.mark?.kernel).filter(|mark| mark.pins == pins);
+    let adopted = probes.adopted().cloned().map(|adopted| continuity::Adopted { mark, ..adopted });
+    let from = mark.filter(|_| adopted.is_some()).map(|mark| mark.metadata);
+    (Some(Rings { pins, stored: probes.stored(), adopted, told: history.told() }), from)
+}
+
+/// Probes that go on without an agent, if there are any.
+fn pins(config: &Config) -> Option<Check> {
+    let directory = config.kernel.pin.directory().unwrap_or(std::path::Path::new(crate::config::PIN_DEFAULT));
+    let state = match kernel::pins_in(directory) {
+        Ok(0) => return None,
+        Ok(pins) => CheckState::Ok(format!(
+            "{pins} in {}: probes go on for the next agent with kernel.pin; end them by sekisho doctor --unpin",
+            directory.display()
+        )),
+        Err(error) => CheckState::Degraded(format!("cannot look at {}: {error}", directory.display())),
+    };
+    Some(Check { name: "pins", state })
+}
+
+/// Probes that an earlier agent left, and that this one does not take over, cost and tell nobody.
+fn warn_of_pins(config: &Config) {
+    let directory = std::path::Path::new(crate::config::PIN_DEFAULT);
+    if config.kernel.pin.directory().is_none() && kernel::pins_in(directory).is_ok_and(|pins| pins > 0) {
+        tracing::warn!(
+            directory = %directory.display(),
+            "probes of an earlier agent go on there; set kernel.pin to take them over, or end them by sekisho doctor --unpin"
+        );
+    }
+}
+
+/// Ends the probes that are pinned where the configuration says, or would say; how many names they had.
+pub(crate) fn unpin(config: &Config) -> (std::path::PathBuf, std::io::Result<usize>) {
+    let directory = config.kernel.pin.directory().unwrap_or(std::path::Path::new(crate::config::PIN_DEFAULT));
+    (directory.to_owned(), kernel::unpin(directory))
+}
+
 fn kernel_options(config: &Config, cgroup_root: &std::path::Path) -> kernel::Options {
     kernel::Options {
         cgroup_root: cgroup_root.to_owned(),
@@ -255,6 +302,7 @@ fn kernel_options(config: &Config, cgroup_root: &std::path::Path) -> kernel::Opt
         bulk_ring_bytes: config.kernel.bulk_ring_bytes,
         max_sockets: config.kernel.max_sockets,
         walk_interval_ms: u64::from(config.fold_seconds) * 1_000,
+        pin: config.kernel.pin.directory().map(ToOwned::to_owned),
     }
 }
 
@@ -367,7 +415,7 @@ pub(crate) struct Examination {
 
 /// Looks at the machine, and loads the probes for a moment when it has what they need.
 pub(crate) fn examine(config: &Config) -> Examination {
-    let checks = preflight();
+    let mut checks = preflight();
     let missing = checks.iter().any(|check| matches!(check.state, CheckState::Missing { .. }));
     let root = config.cgroup_root().map(ToOwned::to_owned).or_else(|| node::cgroup2_mount(&config.roots.proc));
     let mut collectors = Vec::new();
@@ -377,9 +425,12 @@ pub(crate) fn examine(config: &Config) -> Examination {
     }
     let probes = root.filter(|_| !missing).map(|root| {
         let (sender, _inputs) = mpsc::channel(INPUT_BATCHES);
-        let handle = kernel::start(&kernel_options(config, &root), sender)?;
+        // Only to see whether they load: never by pins, which an agent may have.
+        let options = kernel::Options { pin: None, ..kernel_options(config, &root) };
+        let handle = kernel::attach(&options)?.read(None, sender)?;
         Ok(handle.probes().iter().map(probe_status).collect())
     });
+    checks.extend(pins(config));
     let ec2 = match aws::examine(config) {
         Ok(status) => status,
         Err(error) => Ec2Status { enabled: true, unreachable: Some(error.to_string()), ..Ec2Status::default() },

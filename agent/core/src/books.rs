@@ -24,6 +24,7 @@ use std::collections::BTreeMap;
 use agent_ebpf::shared::{Fate as KernelFate, KINDS};
 use agent_ebpf::wire::Kind;
 
+use crate::continuity::{Adopted, Losses};
 use crate::input::KernelTotals;
 
 /// Number of ledgers.
@@ -125,12 +126,26 @@ struct Page {
     // This side.
     received: u64,
     held: u64,
+    /// Of an earlier run, to which the kernel's counters go back: seen, written, merged, suppressed, lost to full rings.
+    before: Earlier,
     stored: u64,
     aggregated: u64,
     merged: u64,
     lost_decode: u64,
     lost_queue: u64,
     lost_store: u64,
+}
+
+/// Counts of the kernel that belong to an earlier run.
+#[derive(Clone, Copy, Debug, Default)]
+struct Earlier {
+    seen: u64,
+    written: u64,
+    merged: u64,
+    suppressed: u64,
+    lost_ring: u64,
+    /// Not written, and told by nobody: merged, suppressed or lost while nobody watched. Counts as lost to full rings.
+    untold: u64,
 }
 
 impl Ledger {
@@ -329,6 +344,23 @@ impl Books {
         page.aggregated += records;
     }
 
+    /// Suppressed and lost to full rings as of the last totals, by ledger: told at once.
+    pub(crate) fn told_at_once(&self) -> Losses {
+        std::array::from_fn(|index| {
+            let page = self.pages.get(index).copied().unwrap_or_default();
+            let at_once = page.suppressed + page.lost_ring - page.before.untold.min(page.lost_ring);
+            at_once + page.before.suppressed + page.before.lost_ring
+        })
+    }
+
+    /// Merged by the kernel as of the last totals, by ledger: told by the rows of the next fold.
+    pub(crate) fn merged_by_kernel(&self) -> Losses {
+        std::array::from_fn(|index| {
+            let page = self.pages.get(index).copied().unwrap_or_default();
+            page.kernel_merged + page.before.merged
+        })
+    }
+
     /// The decoder refused a record.
     pub(crate) fn refused(&mut self, kind: Option<Kind>) {
         let page = self.page_mut(kind.map_or(Ledger::Unknown, Ledger::of));
@@ -336,27 +368,45 @@ impl Books {
         page.lost_decode += 1;
     }
 
+    /// Begins where an earlier run of the agent ended, with the kernel's side going on. What it took out of the rings and
+    /// had in the history is none of this run's; what is known to be lost in between is, so that it stands in books that
+    /// balance: as dropped on the way to the Engine, or as not written.
+    pub(crate) fn adopt(&mut self, adopted: &Adopted) {
+        let sums = by_ledger(&adopted.totals);
+        let (consumed, unsettled) = (adopted.consumed_by_ledger(), adopted.unsettled().unwrap_or_default());
+        let untold = adopted.unwritten_untold().unwrap_or_default();
+        let lost = unsettled.into_iter().zip(untold);
+        for ((page, told), ((sum, consumed), (unsettled, untold))) in
+            self.pages.iter_mut().zip(&mut self.lost_ring_told).zip(sums.iter().zip(consumed).zip(lost))
+        {
+            let of = |fate: KernelFate| sum[fate as usize];
+            let written = consumed.saturating_sub(unsettled);
+            let (merged, suppressed) = (of(KernelFate::Merged), of(KernelFate::Suppressed));
+            let lost_ring = of(KernelFate::LostRing);
+            let seen = written + merged + suppressed + lost_ring;
+            page.before = Earlier { seen, written, merged, suppressed, lost_ring, untold };
+            page.received += unsettled;
+            page.lost_queue += unsettled;
+            // The gap of the start tells of it.
+            *told = untold;
+        }
+    }
+
     /// Takes the kernel's side in; returns what was lost to full rings since the last time, by kind.
     pub(crate) fn kernel(&mut self, totals: &KernelTotals) -> BTreeMap<&'static str, u64> {
-        let mut sums = [[0_u64; agent_ebpf::shared::FATES]; LEDGERS];
-        for (kind, counts) in Kind::ALL.iter().zip(totals.records.iter().take(KINDS)) {
-            if let Some(sum) = sums.get_mut(Ledger::of(*kind) as usize) {
-                for (sum, count) in sum.iter_mut().zip(counts) {
-                    *sum = sum.saturating_add(*count);
-                }
-            }
-        }
+        let sums = by_ledger(totals);
         let mut lost = BTreeMap::new();
         for ((ledger, page), (sum, told)) in
             Ledger::ALL.iter().zip(&mut self.pages).zip(sums.iter().zip(&mut self.lost_ring_told))
         {
             page.fates_before = page.written + page.kernel_merged + page.suppressed + page.lost_ring;
             page.received_before = std::mem::replace(&mut page.received_at_totals, page.received);
-            page.seen = sum[KernelFate::Seen as usize];
-            page.written = sum[KernelFate::Written as usize];
-            page.kernel_merged = sum[KernelFate::Merged as usize];
-            page.suppressed = sum[KernelFate::Suppressed as usize];
-            page.lost_ring = sum[KernelFate::LostRing as usize];
+            let of = |fate: KernelFate, before: u64| sum[fate as usize].saturating_sub(before);
+            page.seen = of(KernelFate::Seen, page.before.seen) + page.before.untold;
+            page.written = of(KernelFate::Written, page.before.written);
+            page.kernel_merged = of(KernelFate::Merged, page.before.merged);
+            page.suppressed = of(KernelFate::Suppressed, page.before.suppressed);
+            page.lost_ring = of(KernelFate::LostRing, page.before.lost_ring) + page.before.untold;
             if page.lost_ring > *told {
                 lost.insert(ledger.label(), page.lost_ring - *told);
                 *told = page.lost_ring;
@@ -373,6 +423,19 @@ impl Books {
         // `Ledger::ALL` lists every variant in the order of its number (a test holds it), so the index is in range.
         &mut self.pages[ledger as usize]
     }
+}
+
+/// The kernel's counts by ledger and fate.
+fn by_ledger(totals: &KernelTotals) -> [[u64; agent_ebpf::shared::FATES]; LEDGERS] {
+    let mut sums = [[0_u64; agent_ebpf::shared::FATES]; LEDGERS];
+    for (kind, counts) in Kind::ALL.iter().zip(totals.records.iter().take(KINDS)) {
+        if let Some(sum) = sums.get_mut(Ledger::of(*kind) as usize) {
+            for (sum, count) in sum.iter_mut().zip(counts) {
+                *sum = sum.saturating_add(*count);
+            }
+        }
+    }
+    sums
 }
 
 #[cfg(test)]

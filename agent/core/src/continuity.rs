@@ -4,10 +4,12 @@
 //! it as [`Before`] and tells with it from when to when nothing was watched. Whether records are known to be lost, and
 //! how many, only the kernel's side can say; without it the loss is unknown, which is not none.
 
+use agent_ebpf::shared::{Fate, KINDS};
+use agent_ebpf::wire::Kind;
 use serde::{Deserialize, Serialize};
 
-use crate::books::LEDGERS;
-use crate::input::{GapCause, Input};
+use crate::books::{LEDGERS, Ledger};
+use crate::input::{GapCause, Input, KernelTotals};
 use crate::time::{BootNs, Clock, Moment, WallNs};
 
 /// Records lost by ledger, in the order of [`crate::books::Ledger::ALL`].
@@ -39,6 +41,39 @@ pub struct KernelMark {
     pub told: Losses,
     /// By ledger, records of flows and of started programs whose rows stand in the history, or whose loss was counted.
     pub settled: Losses,
+}
+
+/// Where a metadata exchange began, and what tells it from others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The first record of its connection of which not all was told before it.
+    pub place: Place,
+    /// Of this exchange alone, and the same when its records are read again.
+    pub key: Key,
+}
+
+/// Names a metadata exchange within one boot of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Key {
+    /// Its first byte.
+    pub time: BootNs,
+    /// Its socket.
+    pub cookie: u64,
+    /// Its number among those of one packet.
+    pub number: u32,
+}
+
+/// The kernel's side of an earlier run, as a start found it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Adopted {
+    /// See [`KernelMark::pins`].
+    pub pins: u64,
+    /// Records that the earlier run took out of the rings, by kind.
+    pub consumed: [u64; KINDS],
+    /// Counters and accounts.
+    pub totals: KernelTotals,
+    /// What the history knows of it; `None` when it knows nothing of these rings.
+    pub mark: Option<KernelMark>,
 }
 
 /// A place in a ring.
@@ -73,6 +108,89 @@ pub struct Jumps {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sleep {
     asleep_ns: Option<u64>,
+}
+
+// === impl Adopted ===
+
+impl Adopted {
+    /// Records that are known to be lost: what the kernel did not write while nobody told of it, and what was taken out of
+    /// the rings and never reached the history. `None` when the history knows nothing of these rings.
+    pub fn lost(&self) -> Option<Losses> {
+        let unwritten = self.unwritten_untold()?;
+        let mut lost = self.unsettled()?;
+        for (lost, unwritten) in lost.iter_mut().zip(unwritten) {
+            *lost = lost.saturating_add(unwritten);
+        }
+        Some(lost)
+    }
+
+    /// What the kernel did not write, and no row and no gap told: merged, suppressed, or lost to a full ring.
+    pub(crate) fn unwritten_untold(&self) -> Option<Losses> {
+        let mark = self.mark?;
+        Some(difference(unwritten(&self.totals), mark.told))
+    }
+
+    /// What was taken out of the rings and never reached the history.
+    pub(crate) fn unsettled(&self) -> Option<Losses> {
+        let mark = self.mark?;
+        let mut lost = difference(self.settleable(), mark.settled);
+        if let Some(lost) = lost.get_mut(Ledger::Metadata as usize) {
+            *lost = self.consumed_of(&[Kind::MetadataSegment, Kind::MetadataEnd]).saturating_sub(mark.metadata.records);
+        }
+        Some(lost)
+    }
+
+    /// By ledger, records taken out of the rings that become rows of their own or parts of rows. Forks, exits and cgroups
+    /// fill tables, which a start reads anew; metadata goes by its place in the ring.
+    pub fn settleable(&self) -> Losses {
+        let mut records = [0; LEDGERS];
+        let kinds: [(Ledger, &[Kind]); 4] = [
+            (Ledger::Tcp, &[Kind::TcpEnd, Kind::TcpOpen]),
+            (Ledger::Attempt, &[Kind::Attempt]),
+            (Ledger::Udp, &[Kind::UdpEnd, Kind::UdpOpen]),
+            (Ledger::Process, &[Kind::Exec]),
+        ];
+        for (ledger, kinds) in kinds {
+            if let Some(records) = records.get_mut(ledger as usize) {
+                *records = self.consumed_of(kinds);
+            }
+        }
+        records
+    }
+
+    /// By ledger, records that the rings were relieved of.
+    pub(crate) fn consumed_by_ledger(&self) -> Losses {
+        let mut records = [0; LEDGERS];
+        for (kind, consumed) in Kind::ALL.iter().zip(self.consumed) {
+            if let Some(records) = records.get_mut(Ledger::of(*kind) as usize) {
+                *records = u64::saturating_add(*records, consumed);
+            }
+        }
+        records
+    }
+
+    fn consumed_of(&self, kinds: &[Kind]) -> u64 {
+        kinds.iter().filter_map(|kind| self.consumed.get(kind.index())).sum()
+    }
+}
+
+/// By ledger, what the kernel saw and did not write.
+pub(crate) fn unwritten(totals: &KernelTotals) -> Losses {
+    let mut sums = [0; LEDGERS];
+    for (kind, fates) in Kind::ALL.iter().zip(&totals.records) {
+        let of = |fate: Fate| fates.get(fate as usize).copied().unwrap_or(0);
+        if let Some(sum) = sums.get_mut(Ledger::of(*kind) as usize) {
+            *sum += of(Fate::Merged) + of(Fate::Suppressed) + of(Fate::LostRing);
+        }
+    }
+    sums
+}
+
+fn difference(of: Losses, from: Losses) -> Losses {
+    std::array::from_fn(|index| match (of.get(index), from.get(index)) {
+        (Some(of), Some(from)) => of.saturating_sub(*from),
+        _ => 0,
+    })
 }
 
 // === impl Before ===

@@ -9,6 +9,7 @@
 use agent_ebpf::wire::{self, Kind, Ring};
 use zerocopy::FromBytes;
 
+use crate::continuity::Place;
 use crate::input::{DecodeError, Input};
 use crate::metadata::Tracker;
 use crate::time::BootNs;
@@ -52,6 +53,19 @@ impl Decoder {
         if let Err(why) = self.body(kind, record, inputs) {
             inputs.push(Input::Undecodable { kind: Some(kind), why });
         }
+    }
+
+    /// As [`Decoder::feed`], of a ring that outlives the agent: `place` is where the record stands in it.
+    pub fn feed_at(&mut self, ring: Ring, place: Place, bytes: &[u8], inputs: &mut Vec<Input>) {
+        if ring == Ring::Metadata {
+            self.metadata.at(place);
+        }
+        self.feed(ring, bytes, inputs);
+    }
+
+    /// The first record of the metadata ring of which not all is told yet; `None` when all is.
+    pub fn untold(&self) -> Option<Place> {
+        self.metadata.untold()
     }
 
     /// Lets time pass: ends the waits of metadata exchanges whose other half does not come.

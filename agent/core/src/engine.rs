@@ -12,11 +12,11 @@ use agent_ebpf::wire::Owner;
 
 use self::request::metadata_row;
 use crate::attribution::Attribution;
-use crate::books::{Books, Ledger};
+use crate::books::{Books, LEDGERS, Ledger};
 use crate::capacity::model::{self, Capacity};
 use crate::cgroup::ROOT_ID;
 use crate::cluster::{Cluster, HostSide};
-use crate::continuity::Losses;
+use crate::continuity::{Losses, Place};
 use crate::ec2::{self, Ec2};
 use crate::facts::Ec2Wishes;
 use crate::finding::ledger::{RestoreError, Snapshot};
@@ -79,6 +79,10 @@ pub struct Engine {
     node: NodeAddresses,
     capacity: Capacity,
     books: Books,
+    /// See [`Engine::told`]; without what is held back here.
+    told: Option<Place>,
+    /// What the kernel merged, as far as rows tell of it.
+    merged_told: Losses,
 }
 
 /// A started program, held back until the next tick: what its path resolves to is told right after.
@@ -121,6 +125,8 @@ impl Engine {
             node: NodeAddresses::default(),
             capacity: Capacity::new(config.capacity),
             books: Books::default(),
+            told: None,
+            merged_told: [0; LEDGERS],
         }
     }
 
@@ -203,6 +209,12 @@ impl Engine {
                 self.capacity.ec2(&fact);
                 self.ec2.learn(*fact);
             }
+            Input::Adopted(adopted) => {
+                self.books.adopt(&adopted);
+                self.merged_told = self.books.merged_by_kernel();
+                self.folder.known_accounts(&adopted.totals.accounts);
+            }
+            Input::Told(place) => self.told = Some(place),
             Input::Stop => {
                 self.put_out_held(true, outputs);
                 self.put_out_starts(outputs);
@@ -219,6 +231,21 @@ impl Engine {
     /// For whoever drops records before they get here, or rows after.
     pub fn books_mut(&mut self) -> &mut Books {
         &mut self.books
+    }
+
+    /// What stands before this in the metadata ring stands in the outputs so far; `None` for rings that end with the agent.
+    pub fn told(&self) -> Option<Place> {
+        let held = self.held.iter().filter_map(|held| held.row.origin.map(|origin| origin.place)).min();
+        self.told.map(|told| held.map_or(told, |held| told.min(held)))
+    }
+
+    /// By ledger, what the kernel did not write and the outputs so far tell of.
+    pub fn told_unwritten(&self) -> Losses {
+        let at_once = self.books.told_at_once();
+        std::array::from_fn(|index| match (at_once.get(index), self.merged_told.get(index)) {
+            (Some(at_once), Some(merged)) => at_once.saturating_add(*merged),
+            _ => 0,
+        })
     }
 
     /// Who lives on this node now, silent ones included; an identity comes once for each of its cgroups.
@@ -292,6 +319,7 @@ impl Engine {
             books: &mut self.books,
         };
         let first = outputs.len();
+        let merged = context.books.merged_by_kernel();
         self.folder.close(self.now, &mut context, outputs);
         let mut rows = outputs.split_off(first);
         let now = Moment { boot: self.now, wall: self.clock.wall(self.now) };
@@ -301,6 +329,7 @@ impl Engine {
         findings.fold(&rows, view);
         outputs.extend(rows);
         self.findings.put_out(outputs);
+        self.merged_told = merged;
     }
 
     fn exec(&mut self, fact: &ExecFact, outputs: &mut Vec<Output>) {

@@ -143,6 +143,11 @@ impl Folder {
         });
     }
 
+    /// Takes a reading of all accounts as the point to count from: what they hold was merged before.
+    pub fn known_accounts(&mut self, accounts: &[(u64, Account)]) {
+        self.accounts.read(accounts, |_, _, _, _| {});
+    }
+
     /// Whether the fold is over. The first moment told begins the first fold.
     pub fn is_due(&mut self, now: BootNs) -> bool {
         // Ticks come once a second and never on the nanosecond: one that is a little early is not a second late.

@@ -10,7 +10,7 @@ use agent_ebpf::wire::{Direction, Kind, Outcome, Owner, Service, Tuple};
 
 use serde::{Deserialize, Serialize};
 
-use crate::continuity::Losses;
+use crate::continuity::{Adopted, Losses, Origin, Place};
 use crate::facts::{ClusterFact, Ec2Fact, HostFact};
 use crate::time::{BootNs, WallNs};
 
@@ -110,6 +110,10 @@ pub enum Input {
     Host(Box<HostFact>),
     /// The EC2 API tells something.
     Ec2(Box<Ec2Fact>),
+    /// The kernel's side went on while the agent was away. Comes before all records and totals.
+    Adopted(Box<Adopted>),
+    /// What stands before this in the metadata ring was told in the inputs so far.
+    Told(Place),
     /// The agent stops: everything held is put out.
     Stop,
 }
@@ -365,6 +369,8 @@ pub struct MetadataFact {
     pub outcome: MetadataOutcome,
     /// From the request's first byte to the answer's first byte.
     pub latency_ns: Option<u64>,
+    /// Where in the ring it began; `None` when the rings do not outlive the agent.
+    pub origin: Option<Origin>,
 }
 
 /// What came of a metadata request.

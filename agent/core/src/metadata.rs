@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, HashMap};
 use agent_ebpf::wire::{Outcome, Service};
 
 use self::connection::Connection;
+use crate::continuity::Place;
 use crate::input::{Ends, Input, NamedProcess};
 use crate::time::BootNs;
 
@@ -119,6 +120,8 @@ pub struct Tracker {
     connections: BTreeMap<u64, Connection>,
     held_bytes: usize,
     evicted: u64,
+    /// Of the record that is taken in.
+    place: Option<Place>,
 }
 
 // === impl Tracker ===
@@ -138,16 +141,33 @@ impl Tracker {
         self.change(end.who.clone(), end.time, inputs, |connection, inputs| connection.end(end, inputs));
     }
 
+    /// Where the next record stands in its ring, for rings that outlive the agent.
+    pub fn at(&mut self, place: Place) {
+        self.place = Some(place);
+    }
+
+    /// The first record of which not all is told yet; `None` when all is.
+    pub fn untold(&self) -> Option<Place> {
+        self.connections.values().filter_map(|connection| connection.since).min()
+    }
+
     /// Ends what waited long enough.
     pub fn tick(&mut self, now: BootNs, inputs: &mut Vec<Input>) {
-        self.connections.retain(|_, connection| !connection.tick(now, inputs));
+        self.connections.retain(|_, connection| {
+            let first = inputs.len();
+            let is_over = connection.tick(now, inputs);
+            settle(connection, inputs.get_mut(first..));
+            !is_over
+        });
         self.held_bytes = self.connections.values().map(Connection::held_bytes).sum();
     }
 
     /// Puts out all that is held and forgets every connection.
     pub fn finish(&mut self, now: BootNs, inputs: &mut Vec<Input>) {
         for (_, mut connection) in std::mem::take(&mut self.connections) {
+            let first = inputs.len();
             connection.stop(now, inputs);
+            settle(&mut connection, inputs.get_mut(first..));
         }
         self.held_bytes = 0;
     }
@@ -169,7 +189,9 @@ impl Tracker {
         if let Some(connection) = self.connections.get_mut(&cookie)
             && connection.is_another(&who, now)
         {
+            let first = inputs.len();
             connection.close(now, inputs);
+            connection.stamp(inputs.get_mut(first..).unwrap_or_default());
             self.remove(cookie);
         }
         if !self.connections.contains_key(&cookie) && self.connections.len() >= MAX_CONNECTIONS {
@@ -177,8 +199,11 @@ impl Tracker {
         }
         let connection = self.connections.entry(cookie).or_insert_with(|| Connection::new(who.clone(), now));
         connection.learn(who, now);
+        connection.since = connection.since.or(self.place);
         let before = connection.held_bytes();
+        let first = inputs.len();
         let is_over = change(connection, inputs);
+        settle(connection, inputs.get_mut(first..));
         self.held_bytes = self.held_bytes.saturating_sub(before).saturating_add(connection.held_bytes());
         if is_over {
             self.remove(cookie);
@@ -210,8 +235,18 @@ impl Tracker {
             })
             .map(|(&cookie, _)| cookie);
         let Some(mut connection) = victim.and_then(|cookie| self.remove(cookie)) else { return false };
+        let first = inputs.len();
         connection.give_up(now, inputs);
+        connection.stamp(inputs.get_mut(first..).unwrap_or_default());
         self.evicted += 1;
         true
+    }
+}
+
+/// After a change: says of what was told where it began, and forgets the place once nothing is left to tell.
+fn settle(connection: &mut Connection, told: Option<&mut [Input]>) {
+    connection.stamp(told.unwrap_or_default());
+    if connection.is_quiet() {
+        connection.since = None;
     }
 }

@@ -289,6 +289,9 @@ pub struct MetadataRow {
     pub latency_us: Option<u64>,
     /// The client's address.
     pub local: Local,
+    /// Where in the ring it began; not shown.
+    #[serde(skip)]
+    pub origin: Option<crate::continuity::Origin>,
 }
 
 /// A process started a program.

@@ -27,6 +27,10 @@ pub(super) struct Doctor {
     #[arg(long)]
     books: bool,
 
+    /// End the probes that go on without an agent, by the names that kernel.pin gave them; what their rings hold is lost.
+    #[arg(long, conflicts_with = "books")]
+    unpin: bool,
+
     /// How the answer looks.
     #[arg(short, value_enum, default_value = "text")]
     output: Shape,
@@ -83,6 +87,12 @@ impl Doctor {
             return self.show_books();
         }
         let config = super::load(self.config.clone(), Vec::new())?;
+        if self.unpin {
+            let (directory, removed) = tasks::unpin(&config);
+            let removed = removed.with_context(|| format!("could not remove the pins in {}", directory.display()))?;
+            print(&format!("{removed} pins removed from {}\n", directory.display()))?;
+            return Ok(Exit::Fine);
+        }
         let node = config.node();
         let cluster = tasks::examine_cluster(&config).context("could not ask the Kubernetes API")?;
         let report = match client::status(&self.socket.socket) {

@@ -8,6 +8,8 @@ pub(crate) const SOCKET_DEFAULT: &str = "/run/sekisho/agent.sock";
 /// Where the agent keeps what survives it, and where `sekisho timeline` looks, when nothing else is said.
 pub(crate) const DATA_DIR_DEFAULT: &str = "/var/lib/sekisho";
 
+/// Where the probes are pinned by `kernel.pin: on`.
+pub(crate) const PIN_DEFAULT: &str = "/sys/fs/bpf/sekisho";
 /// All keys, in the order of the documentation.
 pub(super) const KEYS: &[Key] = &[
     Key {
@@ -345,6 +347,14 @@ pub(super) const KEYS: &[Key] = &[
         text: "Most sockets followed at a time; those beyond are counted as untracked.",
         set: |config, text| put(&mut config.kernel.max_sockets, text),
         get: |config| config.kernel.max_sockets.to_string(),
+    },
+    Key {
+        name: "kernel.pin",
+        flag: None,
+        allowed: "off, on (in /sys/fs/bpf/sekisho), or an absolute path in a BPF file system",
+        text: "Probes go on while the agent is away, pinned there. `sekisho doctor --unpin` ends them.",
+        set: |config, text| put(&mut config.kernel.pin, text),
+        get: |config| config.kernel.pin.clone().into(),
     },
     Key {
         name: "collect.cadence_percent",

@@ -80,6 +80,7 @@ fn metadata() -> Arc<Output> {
         outcome: MetadataOutcome::Ok,
         latency_us: Some(300),
         local: Local { ip: None },
+        origin: None,
     })))
 }
 

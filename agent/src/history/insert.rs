@@ -13,6 +13,7 @@ use rusqlite::{Connection, OptionalExtension as _, Params, params};
 use super::codes::{int, ip, name};
 use super::recent::Recent;
 use super::schema::{FOLD_BITS, flow_id};
+use super::standing::note_told;
 use super::thin::Thin;
 
 /// Containers, units and gone pods of a node: 1,024 of some 300 bytes.
@@ -205,6 +206,7 @@ impl Inserter {
             outcome,
             latency_us,
             local: Local { ip: local },
+            origin,
         } = row;
         let who = self.who(file, identity)?;
         let process = self.process_of(file, process.as_ref())?;
@@ -231,7 +233,8 @@ impl Inserter {
                 name(outcome),
                 latency_us.map(int)
             ],
-        )
+        )?;
+        origin.map_or(Ok(()), |origin| note_told(file, origin.key))
     }
 
     fn exec(&mut self, file: &Connection, row: &ProcessRow) -> rusqlite::Result<()> {

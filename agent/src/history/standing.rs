@@ -1,13 +1,15 @@
 //! What a run leaves about itself in the history, in the transactions of its rows, and what the run before it left.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use agent_core::books::{LEDGERS, Ledger, Records};
-use agent_core::continuity::{Before, KernelMark, Losses, Mark};
+use agent_core::continuity::{Before, KernelMark, Key, Losses, Mark};
 use agent_core::output::Output;
-use agent_core::time::WallNs;
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
+use agent_core::time::{BootNs, WallNs};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
+use super::codes::{count, int};
 use super::files::Segment;
 use super::schema::RUNS_SINCE;
 
@@ -26,10 +28,10 @@ pub(super) struct Standing {
 
 impl Standing {
     /// A run after another, of which the kernel's side may go on.
-    pub(super) fn new(before: Option<Before>, continues: bool) -> Self {
+    pub(super) fn new(before: Option<Before>, continues: Option<Losses>) -> Self {
         // Whoever crashes before his first transaction leaves what the run before left.
-        let written = before.as_ref().filter(|_| continues).and_then(|before| before.mark);
-        Self { before, mark: None, written, settled: [0; LEDGERS] }
+        let written = before.as_ref().filter(|_| continues.is_some()).and_then(|before| before.mark);
+        Self { before, mark: None, written, settled: continues.unwrap_or([0; LEDGERS]) }
     }
 
     pub(super) fn before(&self) -> Option<&Before> {
@@ -101,6 +103,52 @@ fn last(file: &Connection) -> rusqlite::Result<Option<Before>> {
         Ok(Before { boot_id: row.get(0)?, alive: WallNs(row.get(1)?), is_ended: row.get(2)?, mark })
     })
     .optional()
+}
+
+/// Exchanges are told within a minute of silence and five seconds of waiting for a name; twice that.
+const RETOLD_NS: u64 = 130_000_000_000;
+/// Keys that are read at a start: of 500 requests a second, 3 MiB.
+const TOLD_MAX: u64 = 65_536;
+
+/// Notes that an exchange stands in the history, in the transaction that puts it there.
+pub(super) fn note_told(file: &Connection, key: Key) -> rusqlite::Result<()> {
+    let sql = "INSERT OR IGNORE INTO told (time, cookie, n) VALUES (?1, ?2, ?3)";
+    file.prepare_cached(sql)?.execute(params![int(key.time.0), key.cookie.cast_signed(), key.number]).map(drop)
+}
+
+/// Forgets exchanges that nothing can tell again.
+pub(super) fn forget_told(file: &Connection, now: BootNs) -> rusqlite::Result<()> {
+    let sql = "DELETE FROM told WHERE time < ?1";
+    file.prepare_cached(sql)?.execute([int(now.0.saturating_sub(RETOLD_NS))]).map(drop)
+}
+
+/// Exchanges that stand in the last two files.
+pub(super) fn told(files: &[Segment]) -> HashSet<Key> {
+    let mut keys = HashSet::new();
+    for segment in files.iter().rev().filter(|segment| !segment.broken).take(2) {
+        if let Err(error) = read_told(segment, &mut keys) {
+            tracing::warn!(%error, path = %segment.path.display(), "metadata requests of this file may be told again");
+        }
+    }
+    keys
+}
+
+fn read_told(segment: &Segment, keys: &mut HashSet<Key>) -> rusqlite::Result<()> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let file = Connection::open_with_flags(&segment.path, flags)?;
+    let version: u32 = file.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if version < RUNS_SINCE {
+        return Ok(());
+    }
+    let mut statement = file.prepare("SELECT time, cookie, n FROM told ORDER BY time DESC LIMIT ?1")?;
+    let rows = statement.query_map([int(TOLD_MAX.saturating_sub(keys.len() as u64))], |row| {
+        let cookie: i64 = row.get(1)?;
+        Ok(Key { time: BootNs(count(row.get(0)?)), cookie: cookie.cast_unsigned(), number: row.get(2)? })
+    })?;
+    for row in rows {
+        keys.insert(row?);
+    }
+    Ok(())
 }
 
 /// Records that a row stands for.

@@ -1,12 +1,13 @@
 //! The files as one store that is written: begins files, ends them, removes old ones, and survives whatever disks do.
 //! Time is an argument; nothing here waits but for the disk.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use agent_core::books::{Ledger, Records};
-use agent_core::continuity::{Before, Mark};
+use agent_core::continuity::{Before, Key, Losses, Mark, Place};
 use agent_core::output::{FlowRow, Output};
 use agent_core::time::WallNs;
 use rusqlite::wal::CheckpointMode;
@@ -37,8 +38,8 @@ pub(crate) struct Options {
     pub(crate) node: Arc<str>,
     /// Tells this boot of the machine from others; `None` when that is not known.
     pub(crate) boot_id: Option<String>,
-    /// The kernel's side has watched since the run before.
-    pub(crate) continues: bool,
+    /// The kernel's side has watched since the run before; what was taken out of its rings by then, by ledger.
+    pub(crate) continues: Option<Losses>,
 }
 
 /// Why rows cannot be written.
@@ -93,6 +94,8 @@ pub(super) struct Store {
     started: WallNs,
     /// Where this run stands, and the run before it.
     standing: Standing,
+    /// Of the run before.
+    told: HashSet<Key>,
 }
 
 struct Current {
@@ -116,6 +119,7 @@ impl Store {
         let next = left.last().map_or(1, |last| last.number.saturating_add(1));
         let before = left.iter().rev().filter(|segment| !segment.broken).find_map(standing::before);
         let continues = options.continues;
+        let told = if continues.is_some() { standing::told(&left) } else { HashSet::new() };
         let mut store = Self {
             options,
             bounds,
@@ -126,6 +130,7 @@ impl Store {
             full: 0,
             started: now,
             standing: Standing::new(before, continues),
+            told,
         };
         for segment in left.iter().filter(|segment| !segment.broken) {
             store.recover(segment, now)?;
@@ -175,6 +180,16 @@ impl Store {
     /// The run before this one; `None` when no file tells.
     pub(super) fn before(&self) -> Option<&Before> {
         self.standing.before()
+    }
+
+    /// Metadata exchanges that stand in the history and may be told again.
+    pub(super) fn told(&self) -> HashSet<Key> {
+        self.told.clone()
+    }
+
+    /// How far the history has what the metadata ring told.
+    pub(super) fn place(&self) -> Option<Place> {
+        self.standing.in_file()?.kernel.map(|kernel| kernel.metadata)
     }
 
     /// Where this run stands, once what is written next is written.
@@ -264,6 +279,9 @@ impl Store {
             self.inserter.insert(&transaction, row)?;
         }
         let sql = "UPDATE run SET alive = ?1, mark = ifnull(?2, mark) WHERE id = ?3";
+        if let Some(mark) = mark.filter(|mark| mark.kernel.is_some()) {
+            standing::forget_told(&transaction, mark.at.boot)?;
+        }
         transaction.prepare_cached(sql)?.execute(params![now.0, mark.as_ref().map(crate::lines::json), *run])?;
         transaction.commit()?;
         self.standing.written(mark, settled);
@@ -330,7 +348,7 @@ impl Store {
                 self.started.0,
                 now.0,
                 self.options.boot_id,
-                self.options.continues,
+                self.options.continues.is_some(),
                 self.standing.in_file().map(crate::lines::json)
             ],
         )?;

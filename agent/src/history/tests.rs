@@ -29,7 +29,7 @@ pub(super) fn options(directory: &Path, quota_bytes: u64) -> Options {
         free_percent: 0,
         node: Arc::from("node-1"),
         boot_id: Some("this boot".to_owned()),
-        continues: false,
+        continues: None,
     }
 }
 

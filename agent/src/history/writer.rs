@@ -1,12 +1,13 @@
 //! The thread that writes, and the queues before it. Whoever hands rows over never waits; what does not fit, and what the
 //! disk does not take, is counted.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use agent_core::books::{LEDGERS, Ledger, Records};
-use agent_core::continuity::{Before, Mark};
+use agent_core::continuity::{Before, Key, Mark, Place};
 use agent_core::output::{AttributionKind, Output};
 use agent_core::time::WallNs;
 
@@ -44,6 +45,8 @@ struct Shared {
     failing: AtomicBool,
     /// Why it fails; kept when it is over.
     why: Mutex<Option<String>>,
+    /// How far the metadata ring's records stand on disk.
+    place: Mutex<Option<Place>>,
     /// Records of lost rows that the books do not know yet, by ledger.
     unsettled: [AtomicU64; LEDGERS],
     /// Records of rows that found no room, which the store does not know of yet, by ledger.
@@ -55,6 +58,7 @@ pub(crate) struct History {
     queue: Arc<Queue>,
     counts: Counts,
     before: Option<Before>,
+    told: HashSet<Key>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -107,6 +111,11 @@ impl Counts {
         lock(&self.0.why).clone().filter(|_| failing)
     }
 
+    /// How far the history has what the metadata ring told; `None` before it has anything.
+    pub(crate) fn place(&self) -> Option<Place> {
+        *lock(&self.0.place)
+    }
+
     /// Records of lost rows since the last time this was asked.
     pub(crate) fn settle(&self) -> impl Iterator<Item = (Ledger, u64)> {
         Ledger::ALL.iter().zip(&self.0.unsettled).filter_map(|(ledger, records)| {
@@ -156,7 +165,7 @@ impl History {
     /// Opens the store and starts the thread that writes it.
     pub(crate) fn start(options: Options, now: fn() -> WallNs) -> Result<Self, Error> {
         let store = Store::open(options, now())?;
-        let before = store.before().cloned();
+        let (before, told) = (store.before().cloned(), store.told());
         let counts = Counts::default();
         counts.0.bytes.store(store.bytes(), Ordering::Relaxed);
         let queue = Arc::new(Queue { state: Mutex::new(State::new()), ready: Condvar::new() });
@@ -165,7 +174,7 @@ impl History {
             .name("history".to_owned())
             .spawn(move || write_all(&theirs, store, &counted, now))
             .map_err(Error::Thread)?;
-        Ok(Self { queue, counts, before, thread: Some(thread) })
+        Ok(Self { queue, counts, before, told, thread: Some(thread) })
     }
 
     /// What it has done.
@@ -178,18 +187,23 @@ impl History {
         self.before.as_ref()
     }
 
-    /// Says where the run stands, once all rows that were handed over are written.
-    pub(crate) fn mark(&self, mark: Mark) {
-        lock(&self.queue.state).mark = Some(mark);
+    /// Metadata exchanges of the run before that stand in the history, and may be told again.
+    pub(crate) fn told(&self) -> &HashSet<Key> {
+        &self.told
     }
 
-    /// Hands rows over. Never waits.
-    pub(crate) fn push(&self, outputs: &[Arc<Output>]) {
+    /// Hands rows over, and says where the run stands once these and all before them are written. Never waits.
+    pub(crate) fn push(&self, outputs: &[Arc<Output>], mark: Mark) {
         let (mut lost_rows, mut lost) = (0, Records::default());
         let mut state = lock(&self.queue.state);
         let now = Instant::now();
         let mut wake = false;
-        for output in outputs.iter().filter(|output| is_kept(output)) {
+        for output in outputs {
+            if !is_kept(output) {
+                // Left out on purpose: nobody shall miss it after a crash.
+                self.counts.drop_records(records(output));
+                continue;
+            }
             let lane = if is_urgent(output) { &mut state.urgent } else { &mut state.bulk };
             if lane.rows.push(Arc::clone(output), weigh(output)) {
                 wake |= lane.since.is_none() || lane.rows.len() == lane.half;
@@ -199,6 +213,7 @@ impl History {
                 lost.merge(records(output));
             }
         }
+        state.mark = Some(mark);
         drop(state);
         if wake {
             self.queue.ready.notify_one();
@@ -335,6 +350,7 @@ fn write_all(queue: &Queue, mut store: Store, counts: &Counts, now: fn() -> Wall
             }
             counts.state(written.error.as_ref());
         }
+        *lock(&counts.0.place) = store.place();
         counts.0.bytes.store(store.bytes(), Ordering::Relaxed);
     }
     store.settle(counts.dropped());

@@ -11,11 +11,11 @@ type Words = [u64; ACCOUNT_WORDS];
 
 /// The maps that hold them.
 pub(super) struct Accounts {
-    counters: PerCpuArray<MapData, [u64; counter::COUNT as usize]>,
-    by_cgroup: HashMap<MapData, u64, Words>,
-    overflow: Array<MapData, Words>,
-    live: Array<MapData, u64>,
-    round: Array<MapData, u32>,
+    pub(super) counters: PerCpuArray<MapData, [u64; counter::COUNT as usize]>,
+    pub(super) by_cgroup: HashMap<MapData, u64, Words>,
+    pub(super) overflow: Array<MapData, Words>,
+    pub(super) live: Array<MapData, u64>,
+    pub(super) round: Array<MapData, u32>,
 }
 
 /// Tracked sockets may be miscounted by this much: CPUs tell their balance in batches, and walks take their time.
@@ -106,9 +106,11 @@ pub(super) fn take<T: TryFrom<aya::maps::Map, Error = MapError>>(
     ebpf: &mut Ebpf,
     name: &'static str,
 ) -> Result<T, Error> {
-    let missing = || MapError::InvalidName { name: name.to_owned() };
-    ebpf.take_map(name)
-        .ok_or_else(missing)
-        .and_then(T::try_from)
-        .map_err(|source| Error::Map { map: name, source: Box::new(source) })
+    let map = ebpf.take_map(name).ok_or_else(|| missing(name))?;
+    T::try_from(map).map_err(|source| Error::Map { map: name, source: Box::new(source) })
+}
+
+/// The object has no such map.
+pub(super) fn missing(name: &'static str) -> Error {
+    Error::Map { map: name, source: Box::new(MapError::InvalidName { name: name.to_owned() }) }
 }

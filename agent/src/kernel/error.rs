@@ -63,6 +63,22 @@ pub(crate) enum Error {
         /// Why.
         source: Box<aya::maps::MapError>,
     },
+    /// A ring cannot be mapped into memory, or waited for.
+    #[error("cannot read the probes' ring {map}")]
+    Ring {
+        /// Which.
+        map: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// The pins cannot be made.
+    #[error("cannot pin the probes at {path}: see kernel.pin in the configuration")]
+    Pins {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The thread could not be started.
     #[error("cannot start the ring thread: raise the limit of processes (pids.max, RLIMIT_NPROC)")]
     Thread {

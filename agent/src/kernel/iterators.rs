@@ -1,10 +1,10 @@
 //! BPF iterators over a map: aya 0.14 attaches iterators, but cannot name the map that they walk.
 
-#![allow(unsafe_code, reason = "two bpf(2) commands that aya does not offer")]
-
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+use super::sys::bpf;
 
 const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_ITER_CREATE: libc::c_long = 33;
@@ -68,15 +68,4 @@ impl Walk {
             }
         }
     }
-}
-
-fn bpf<T>(command: libc::c_long, attr: &T) -> io::Result<OwnedFd> {
-    // SAFETY: `attr` is a valid prefix of union bpf_attr of the size given, and outlives the call.
-    let fd = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attr), size_of::<T>()) };
-    let fd = i32::try_from(fd).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: a descriptor that the kernel just gave to us alone.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

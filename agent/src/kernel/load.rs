@@ -1,23 +1,27 @@
 //! Loads and attaches the probes, one by one: a refused optional one degrades what it gives, and is named.
 
-use std::error::Error as _;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use agent_ebpf::shared::{RINGS, Settings};
+use agent_core::continuity::Adopted;
+use agent_ebpf::shared::{Offsets, RINGS, Settings};
 use agent_ebpf::wire::Ring;
 use aya::maps::Map;
 use aya::programs::cgroup_skb::CgroupSkbAttachType;
+use aya::programs::links::{FdLink, LinkError};
 use aya::programs::{
     BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSock, CgroupSockAddr, Iter, ProgramError, SockOps,
 };
 use aya::{Btf, Ebpf, EbpfLoader};
 use zerocopy::IntoBytes;
 
+use super::adopt::{Home, Settled};
 use super::iterators::Walk;
 use super::object::OBJECT;
+use super::pins::Pins;
+use super::taken::{Stored, Taken};
 use super::{Error, Options, btf};
 
 /// The running kernel's type information.
@@ -59,8 +63,16 @@ pub(crate) enum ProbeState {
 /// Loaded probes.
 pub(super) struct Loaded {
     pub(super) ebpf: Ebpf,
+    /// What keeps the probes attached, unless pins do.
+    pub(super) links: Vec<FdLink>,
     pub(super) probes: Vec<ProbeStatus>,
     pub(super) walks: Walks,
+    pub(super) taken: Taken,
+    pub(super) stored: Stored,
+    /// When the rings were made, if they outlive the agent; boot time.
+    pub(super) pins: Option<u64>,
+    /// What an earlier run left; without what the history knows of it.
+    pub(super) adopted: Option<Adopted>,
 }
 
 /// Walks over what is open; `None` where the kernel refused.
@@ -70,6 +82,26 @@ pub(super) struct Walks {
     pub(super) udp: Option<Walk>,
     pub(super) peers: Option<Walk>,
 }
+
+/// The maps that outlive the agent with the programs: all but what is frozen into them.
+const PINNED_MAPS: &[&str] = &[
+    "METADATA",
+    "LIFECYCLE",
+    "BULK",
+    "COUNTERS",
+    "ACCOUNTS",
+    "OVERFLOW",
+    "LIVE",
+    "ROUND",
+    "LIVE_LOCAL",
+    "TCP_SOCKETS",
+    "UDP_SOCKETS",
+    "UDP_PEERS",
+    "CLOSED_SOCKETS",
+    "METADATA_SOCKETS",
+    "EXEC_SCRATCH",
+    "CGROUP_SCRATCH",
+];
 
 #[derive(Clone, Copy)]
 enum Hook {
@@ -114,11 +146,22 @@ pub(super) fn load(options: &Options) -> Result<Loaded, Error> {
     }
     let cgroup = open_cgroup2(&options.cgroup_root)
         .map_err(|source| Error::Cgroup { path: options.cgroup_root.clone(), source })?;
-    let mut ebpf = load_object(options)?;
-    let mut probes = Vec::with_capacity(PROBES.len() + 4);
-    let mut types = None;
+    let frozen = freeze(options)?;
+    let (home, refused) = Home::open(options, frozen.build(&cgroup));
+    let mut ebpf = load_object(options, &frozen, home.as_ref().map(|home| &home.pins))?;
+    let mut probes = Vec::with_capacity(PROBES.len() + 5);
+    let (mut types, mut links) = (None, Vec::new());
     for probe in PROBES {
-        let result = attach(&mut ebpf, probe, &cgroup, &mut types);
+        let result = match &home {
+            Some(home) if home.pins.has_link(probe.name) => Ok(()),
+            _ => attach(&mut ebpf, probe, &cgroup, &mut types).and_then(|link| match &home {
+                Some(home) => home.pins.pin_link(probe.name, link),
+                None => {
+                    links.push(link);
+                    Ok(())
+                }
+            }),
+        };
         let state = match result {
             Ok(()) => {
                 verified(&ebpf, probe.name);
@@ -142,12 +185,29 @@ pub(super) fn load(options: &Options) -> Result<Loaded, Error> {
     walks.tcp = walk("walk_tcp", "news of open connections", "bpf_sk_storage_map", Some("TCP_SOCKETS"));
     walks.udp = walk("walk_udp", "news and ends of silent UDP flows", "bpf_sk_storage_map", Some("UDP_SOCKETS"));
     walks.peers = walk("walk_peers", "UDP sockets with many peers", "bpf_map_elem", Some("UDP_PEERS"));
+    let is_adopted = home.as_ref().is_some_and(Home::is_adopted);
     if let Some(baseline) = baseline
+        // The probes have watched since another baseline.
+        && !is_adopted
         && let Err(error) = baseline.run()
     {
         tracing::warn!("sockets older than the agent stay unknown: {error}");
     }
-    Ok(Loaded { ebpf, probes, walks })
+    if options.pin.is_some() {
+        let state = refused.map_or(ProbeState::Attached, ProbeState::Refused);
+        probes.push(ProbeStatus {
+            name: "pins",
+            gives: "what happens while the agent is away",
+            required: false,
+            state,
+        });
+    }
+    let Some(home) = home else {
+        let taken = Taken::nowhere();
+        return Ok(Loaded { ebpf, links, probes, walks, taken, stored: Stored::default(), pins: None, adopted: None });
+    };
+    let Settled { taken, stored, pins, adopted } = home.settle(&ebpf)?;
+    Ok(Loaded { ebpf, links, probes, walks, taken, stored, pins: Some(pins), adopted })
 }
 
 /// Opens a directory and makes sure that it is of cgroup2: the kernel's answer to another one says nothing.
@@ -162,7 +222,26 @@ fn open_cgroup2(path: &Path) -> io::Result<File> {
     }
 }
 
-fn load_object(options: &Options) -> Result<Ebpf, Error> {
+/// What is frozen into the programs.
+struct Frozen {
+    offsets: Offsets,
+    settings: Settings,
+}
+
+impl Frozen {
+    /// Tells programs that do the same from others: by their code, what is frozen into them, and where they are attached.
+    fn build(&self, cgroup: &File) -> u64 {
+        let cgroup = rustix::fs::fstat(cgroup).map_or(0, |stat| stat.st_ino);
+        let parts = [OBJECT, self.offsets.as_bytes(), self.settings.as_bytes(), &cgroup.to_ne_bytes()];
+        // FNV-1a, http://www.isthe.com/chongo/tech/comp/fnv/: nobody chooses its input to collide.
+        parts
+            .iter()
+            .flat_map(|part| part.iter())
+            .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    }
+}
+
+fn freeze(options: &Options) -> Result<Frozen, Error> {
     let offsets = btf::offsets(Path::new(BTF_PATH))?;
     let ring_bytes = [options.metadata_ring_bytes, options.lifecycle_ring_bytes, options.bulk_ring_bytes];
     let rings = [Ring::Metadata, Ring::Lifecycle, Ring::Bulk];
@@ -177,7 +256,17 @@ fn load_object(options: &Options) -> Result<Ebpf, Error> {
         keep_args: u32::from(options.keep_args),
         pad: 0,
     };
+    Ok(Frozen { offsets, settings })
+}
+
+fn load_object(options: &Options, frozen: &Frozen, pins: Option<&Pins>) -> Result<Ebpf, Error> {
+    let Frozen { offsets, settings } = frozen;
     let mut loader = EbpfLoader::new();
+    if let Some(pins) = pins {
+        for map in PINNED_MAPS {
+            loader.map_pin_path(map, pins.map(map));
+        }
+    }
     // The probes have no relocations against the kernel's types: their offsets come in by OFFSETS.
     loader
         .btf(None)
@@ -190,41 +279,50 @@ fn load_object(options: &Options) -> Result<Ebpf, Error> {
 }
 
 /// Loads and attaches one program; the error is the kernel's reason in one line.
-fn attach(ebpf: &mut Ebpf, probe: &Probe, cgroup: &File, types: &mut Option<Btf>) -> Result<(), String> {
+fn attach(ebpf: &mut Ebpf, probe: &Probe, cgroup: &File, types: &mut Option<Btf>) -> Result<FdLink, String> {
     let program = ebpf.program_mut(probe.name).ok_or_else(|| "not in the object".to_owned())?;
     // Links of cgroup programs are always beside those of others: the plain mode is right.
     let mode = CgroupAttachMode::Single;
-    let attached: Result<(), ProgramError> = (|| {
-        match probe.hook {
+    let attached: Result<FdLink, ProgramError> = (|| {
+        Ok(match probe.hook {
             Hook::SockOps => {
                 let program: &mut SockOps = program.try_into()?;
                 program.load()?;
-                program.attach(cgroup, mode)?;
+                let link = program.attach(cgroup, mode)?;
+                fd_link(program.take_link(link)?)?
             }
             Hook::Sock => {
                 let program: &mut CgroupSock = program.try_into()?;
                 program.load()?;
-                program.attach(cgroup, mode)?;
+                let link = program.attach(cgroup, mode)?;
+                fd_link(program.take_link(link)?)?
             }
             Hook::SockAddr => {
                 let program: &mut CgroupSockAddr = program.try_into()?;
                 program.load()?;
-                program.attach(cgroup, mode)?;
+                let link = program.attach(cgroup, mode)?;
+                fd_link(program.take_link(link)?)?
             }
             Hook::Skb(direction) => {
                 let program: &mut CgroupSkb = program.try_into()?;
                 program.load()?;
-                program.attach(cgroup, direction, mode)?;
+                let link = program.attach(cgroup, direction, mode)?;
+                fd_link(program.take_link(link)?)?
             }
             Hook::Tracepoint(name) => {
                 let program: &mut BtfTracePoint = program.try_into()?;
                 program.load(name, kernel_types(types)?)?;
-                program.attach()?;
+                let link = program.attach()?;
+                program.take_link(link)?.into()
             }
-        }
-        Ok(())
+        })
     })();
     attached.map_err(|error| reason(&error))
+}
+
+/// The link as what may be pinned. Before Linux 5.7 there were others, and none that the agent runs on has them.
+fn fd_link(link: impl TryInto<FdLink, Error = LinkError>) -> Result<FdLink, ProgramError> {
+    link.try_into().map_err(|error| ProgramError::IOError(io::Error::other(error)))
 }
 
 /// Notes how much the verifier had to look at: its limit is a million instructions, and older kernels need more.
@@ -275,8 +373,8 @@ fn kernel_types(types: &mut Option<Btf>) -> Result<&Btf, ProgramError> {
 }
 
 /// An error and its sources in one line, without the verifier's log (which goes to the debug log).
-fn reason(error: &ProgramError) -> String {
-    if let ProgramError::LoadError { io_error, verifier_log } = error {
+pub(super) fn reason(error: &(dyn std::error::Error + 'static)) -> String {
+    if let Some(ProgramError::LoadError { io_error, verifier_log }) = error.downcast_ref() {
         tracing::debug!("verifier log: {verifier_log}");
         return format!("{io_error}");
     }

@@ -4,24 +4,32 @@
 //! process and cgroup event that was written before a flow's record is then told before it.
 
 use std::collections::VecDeque;
-use std::os::fd::AsFd;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use agent_core::continuity::Place;
 use agent_core::decode::{DecodeOptions, Decoder};
 use agent_core::input::Input;
 use agent_core::time::BootNs;
-use agent_ebpf::wire::Ring;
-use aya::maps::{HashMap, MapData, RingBuf};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use agent_ebpf::shared::RINGS;
+use agent_ebpf::wire::{Header, Kind, Ring as RingName};
+use aya::maps::{HashMap, MapData};
+use aya::programs::links::FdLink;
+use rustix::event::{Timespec, epoll};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::mpsc;
+use zerocopy::FromBytes as _;
 
 use super::accounts::{Accounts, take};
 use super::iterators::Walk;
 use super::load::{Loaded, Walks};
+use super::ring::Ring;
+use super::taken::Taken;
 use super::{Error, Options};
 
 /// The thread drains at least this often: at most ten wake-ups a second when nothing is urgent.
@@ -41,14 +49,28 @@ const KEPT_INPUTS: usize = 4_096;
 /// Starts the thread.
 pub(super) fn spawn(
     mut loaded: Loaded,
+    from: Option<Place>,
     options: &Options,
     sender: mpsc::Sender<Vec<Input>>,
     stop: Arc<AtomicBool>,
 ) -> Result<(), Error> {
+    let mut taken = std::mem::replace(&mut loaded.taken, Taken::nowhere());
+    let mut metadata = Ring::take(&mut loaded.ebpf, "METADATA")?;
+    if let Some(from) = from
+        && metadata.seek(from.position)
+    {
+        taken.metadata_from(from);
+    }
+    let lifecycle = Ring::take(&mut loaded.ebpf, "LIFECYCLE")?;
+    let bulk = Ring::take(&mut loaded.ebpf, "BULK")?;
     let reader = Reader {
-        metadata: take(&mut loaded.ebpf, "METADATA")?,
-        lifecycle: take(&mut loaded.ebpf, "LIFECYCLE")?,
-        bulk: take(&mut loaded.ebpf, "BULK")?,
+        attention: attention([metadata.as_fd(), lifecycle.as_fd(), bulk.as_fd()])
+            .map_err(|source| Error::Ring { map: "METADATA", source })?,
+        metadata,
+        lifecycle,
+        bulk,
+        taken,
+        told: None,
         accounts: Accounts::take(&mut loaded.ebpf)?,
         closed_sockets: take(&mut loaded.ebpf, "CLOSED_SOCKETS")?,
         walks: std::mem::take(&mut loaded.walks),
@@ -63,18 +85,23 @@ pub(super) fn spawn(
     };
     #[cfg(feature = "probe-log")]
     let reader = Reader { log: super::probe_log::ProbeLog::open(&mut loaded.ebpf), ..reader };
-    let ebpf = loaded.ebpf;
+    let attached = (loaded.ebpf, loaded.links);
     thread::Builder::new()
         .name("sekisho-rings".to_owned())
-        .spawn(move || reader.run(ebpf, &stop))
+        .spawn(move || reader.run(attached, &stop))
         .map(drop)
         .map_err(|source| Error::Thread { source })
 }
 
 struct Reader {
-    metadata: RingBuf<MapData>,
-    lifecycle: RingBuf<MapData>,
-    bulk: RingBuf<MapData>,
+    metadata: Ring,
+    lifecycle: Ring,
+    bulk: Ring,
+    taken: Taken,
+    /// Tells when a ring asks for attention: once, whatever still lies in it.
+    attention: OwnedFd,
+    /// What was said last of the metadata ring.
+    told: Option<Place>,
     accounts: Accounts,
     /// By cookie, the `Owner` that closed it as words.
     closed_sockets: HashMap<MapData, u64, [u64; 2]>,
@@ -96,12 +123,13 @@ struct Reader {
 struct Closed;
 
 impl Reader {
-    fn run(mut self, ebpf: aya::Ebpf, stop: &AtomicBool) {
+    fn run(mut self, attached: (aya::Ebpf, Vec<FdLink>), stop: &AtomicBool) {
         let mut next_walk = Instant::now() + self.walk_interval;
         let mut next_totals = Instant::now();
         let mut next_tick = Instant::now();
         while !stop.load(Ordering::Acquire) {
             self.wait();
+            self.taken.give_back_metadata(&mut self.metadata);
             #[cfg(feature = "probe-log")]
             if let Some(log) = &mut self.log {
                 log.flush();
@@ -131,13 +159,16 @@ impl Reader {
                 return;
             }
         }
-        // Detached first: what is written after the last drain would be lost silently.
-        drop(ebpf);
+        // Detached first: what is written after the last drain would be lost silently. Pinned programs go on.
+        drop(attached);
         if self.walk_all().and_then(|()| self.drain()).is_err() {
             return;
         }
         let mut inputs = Vec::new();
-        self.decoder.finish(boot_now(), &mut inputs);
+        if !self.taken.is_kept() {
+            // Where the rings go on, the next agent reads again what is told in part.
+            self.decoder.finish(boot_now(), &mut inputs);
+        }
         self.totals(&mut inputs);
         // Whether anybody still listens makes no difference any more.
         let _ = self.send(inputs);
@@ -146,13 +177,9 @@ impl Reader {
     /// Sleeps until a ring asks for attention or the interval is over.
     fn wait(&self) {
         let timeout = Timespec { tv_sec: 0, tv_nsec: DRAIN_INTERVAL.subsec_nanos().into() };
-        let mut rings = [
-            PollFd::from_borrowed_fd(self.metadata.as_fd(), PollFlags::IN),
-            PollFd::from_borrowed_fd(self.lifecycle.as_fd(), PollFlags::IN),
-            PollFd::from_borrowed_fd(self.bulk.as_fd(), PollFlags::IN),
-        ];
+        let mut events = [MaybeUninit::<epoll::Event>::uninit(); RINGS];
         // An interrupted wait is a wait that is over.
-        let _ = poll(&mut rings, Some(&timeout));
+        let _ = epoll::wait(&self.attention, &mut events, Some(&timeout));
     }
 
     /// Takes all that is in the rings, in portions.
@@ -160,18 +187,23 @@ impl Reader {
         loop {
             let mut inputs = Vec::new();
             let mut full = false;
-            for (ring, buffer) in [(Ring::Metadata, &mut self.metadata), (Ring::Bulk, &mut self.bulk)] {
-                while let Some(item) = buffer.next() {
-                    self.decoder.feed(ring, &item, &mut self.held);
-                    if self.held.len() >= MOST_INPUTS {
-                        full = true;
-                        break;
-                    }
+            full |= self.drain_metadata();
+            while let Some((_, item)) = self.bulk.next() {
+                self.decoder.feed(RingName::Bulk, item, &mut self.held);
+                let kind = kind(item);
+                self.taken.read(RingName::Bulk, kind, &mut self.bulk);
+                if self.held.len() >= MOST_INPUTS {
+                    full = true;
+                    break;
                 }
             }
-            while let Some(item) = self.lifecycle.next() {
-                self.decoder.feed(Ring::Lifecycle, &item, &mut inputs);
+            self.taken.give_back(RingName::Bulk, &mut self.bulk);
+            while let Some((_, item)) = self.lifecycle.next() {
+                self.decoder.feed(RingName::Lifecycle, item, &mut inputs);
+                let kind = kind(item);
+                self.taken.read(RingName::Lifecycle, kind, &mut self.lifecycle);
             }
+            self.taken.give_back(RingName::Lifecycle, &mut self.lifecycle);
             for input in &inputs {
                 if let Input::CgroupGone { id, time } = input {
                     self.gone.push_back((*time, *id));
@@ -186,6 +218,34 @@ impl Reader {
                 return Ok(());
             }
         }
+    }
+
+    /// Takes what is in the metadata ring; whether there may be more.
+    fn drain_metadata(&mut self) -> bool {
+        let mut place = self.taken.metadata(&self.metadata);
+        let mut full = false;
+        while let Some((position, item)) = self.metadata.next() {
+            if self.taken.is_kept() {
+                place = Place { position, ..place };
+                self.decoder.feed_at(RingName::Metadata, place, item, &mut self.held);
+            } else {
+                self.decoder.feed(RingName::Metadata, item, &mut self.held);
+            }
+            self.taken.read_metadata(&mut self.metadata);
+            place = self.taken.metadata(&self.metadata);
+            if self.held.len() >= MOST_INPUTS {
+                full = true;
+                break;
+            }
+        }
+        if self.taken.is_kept() {
+            let told = self.decoder.untold().unwrap_or(place);
+            if self.told.replace(told) != Some(told) {
+                self.held.push(Input::Told(told));
+            }
+            self.taken.give_back_metadata(&mut self.metadata);
+        }
+        full
     }
 
     fn send(&self, inputs: Vec<Input>) -> Result<(), Closed> {
@@ -251,6 +311,22 @@ impl Reader {
     }
 }
 
+/// The kind that a record says to be.
+fn kind(record: &[u8]) -> Option<Kind> {
+    let (header, _) = Header::read_from_prefix(record).ok()?;
+    Kind::from_wire(header.kind)
+}
+
+/// Waits for rings by their edges: a record that was read and not given back yet would make a poll return at once.
+fn attention(rings: [BorrowedFd<'_>; RINGS]) -> io::Result<OwnedFd> {
+    let attention = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    for ring in rings {
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        epoll::add(&attention, ring, epoll::EventData::new_u64(0), flags)?;
+    }
+    Ok(attention)
+}
+
 /// Walks once; whether it came to its end.
 fn walk(what: &str, walk: Option<&Walk>) -> bool {
     match walk.map(Walk::run) {
@@ -263,7 +339,7 @@ fn walk(what: &str, walk: Option<&Walk>) -> bool {
     }
 }
 
-fn boot_now() -> BootNs {
+pub(super) fn boot_now() -> BootNs {
     let now = clock_gettime(ClockId::Boottime);
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
     BootNs(seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(now.tv_nsec).unwrap_or(0)))

@@ -1,10 +1,11 @@
 //! The history on the node, as the pump sees it: started if it can be, fed, counted and ended. Without it the agent goes on.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use agent_core::books::Books;
-use agent_core::continuity::{Before, Mark};
+use agent_core::continuity::{Before, Key, Losses, Mark, Place};
 use agent_core::output::Output;
 
 use crate::api::protocol::HistoryStatus;
@@ -30,7 +31,7 @@ pub(super) struct Keeper {
 
 impl Keeper {
     /// Opens the store, unless it is switched off. A directory that cannot be used is said once.
-    pub(super) fn start(config: &Config, node: &Arc<str>, continues: bool) -> Self {
+    pub(super) fn start(config: &Config, node: &Arc<str>, continues: Option<Losses>) -> Self {
         let directory = config.data_dir.display().to_string();
         let enabled = config.history.enabled;
         let mut keeper = Self { directory, enabled, ..Self::off() };
@@ -74,17 +75,20 @@ impl Keeper {
         self.history.as_ref()?.before()
     }
 
-    /// Says where the run stands, once all rows that were handed over are written.
-    pub(super) fn mark(&self, mark: Mark) {
-        if let Some(history) = &self.history {
-            history.mark(mark);
-        }
+    /// Metadata exchanges of the run before that may be told again.
+    pub(super) fn told(&self) -> HashSet<Key> {
+        self.history.as_ref().map(|history| history.told().clone()).unwrap_or_default()
     }
 
-    /// Hands rows over. Never waits.
-    pub(super) fn push(&self, outputs: &[Arc<Output>]) {
+    /// How far the metadata ring's records are where they shall be: on disk, or without a history where `told` says.
+    pub(super) fn place(&self, told: Option<Place>) -> Option<Place> {
+        if self.history.is_some() { self.counts.place() } else { told }
+    }
+
+    /// Hands rows over, and says where the run stands once these and all before them are written. Never waits.
+    pub(super) fn push(&self, outputs: &[Arc<Output>], mark: Mark) {
         if let Some(history) = &self.history {
-            history.push(outputs);
+            history.push(outputs, mark);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Owns the Engine: takes inputs in, hands outputs out, keeps time. Waits for nothing but its next input.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use agent_core::books::Fate;
 use agent_core::capacity;
-use agent_core::continuity::{Jumps, Losses, Mark, Sleep};
+use agent_core::continuity::{Adopted, Jumps, KernelMark, Key, Losses, Mark, Sleep};
 use agent_core::engine::{Engine, EngineConfig};
 use agent_core::facts::HostFact;
-use agent_core::input::Input;
+use agent_core::input::{Input, MetadataFact};
 use agent_core::output::Output;
 use agent_core::time::{BootNs, Clock, Moment, WallNs};
 use agent_ebpf::wire::Owner;
@@ -28,6 +28,7 @@ use super::served::{Heartbeat, Listing};
 use crate::api::feed::Feed;
 use crate::api::protocol::{Book, Collector, CollectorState, Question, Status, Verb};
 use crate::export::{self, Exporter};
+use crate::kernel::Stored;
 use crate::lines;
 use crate::telemetry::Telemetry;
 
@@ -42,6 +43,8 @@ const WISH_TICKS: u32 = 5;
 pub(super) const EXE_READS_PER_TICK: u32 = 1_000;
 /// How long the disk may take for the findings while the agent stops.
 const SAVE_WAIT: Duration = Duration::from_secs(1);
+/// Exchanges whose records are read again are told within the minute that an answer is waited for, and some seconds.
+const RETOLD_TICKS: u32 = 120;
 /// After so many outputs readers get a turn, so that a large fold does not overrun those who keep up.
 const OUTPUTS_PER_TURN: usize = 256;
 
@@ -68,6 +71,19 @@ pub(super) struct Pump {
     wall: WallNs,
     jumps: Jumps,
     sleep: Sleep,
+    /// The kernel's side, when it outlives the agent.
+    rings: Option<Rings>,
+}
+
+/// Rings that outlive the agent.
+pub(super) struct Rings {
+    pub(super) pins: u64,
+    /// Takes how far what the metadata ring told is stored.
+    pub(super) stored: Stored,
+    /// What went on while the agent was away.
+    pub(super) adopted: Option<Adopted>,
+    /// Metadata exchanges that stand in the history, and may be told again; forgotten after [`RETOLD_TICKS`].
+    pub(super) told: HashSet<Key>,
 }
 
 /// Where outputs and counts go.
@@ -127,6 +143,7 @@ impl Pump {
             wall: WallNs(0),
             jumps: Jumps::default(),
             sleep: Sleep::default(),
+            rings: None,
         }
     }
 
@@ -143,13 +160,22 @@ impl Pump {
     /// Tells the Engine the time, what it found before a restart, and what was there before it.
     pub(super) async fn start(&mut self, baseline: Vec<Input>) {
         self.time();
-        self.tell_absence(None);
+        let adopted = self.rings.as_mut().and_then(|rings| rings.adopted.take());
+        self.tell_absence(adopted.as_ref().and_then(Adopted::lost));
+        if let Some(adopted) = adopted {
+            self.engine.handle(Input::Adopted(Box::new(adopted)), &mut self.outputs);
+        }
         self.restore();
         let settings = (self.surroundings.settings)();
         self.engine.handle(settings, &mut self.outputs);
         self.take(baseline);
         self.put_out().await;
         self.count();
+    }
+
+    /// The rings outlive the agent.
+    pub(super) fn outlived_by(&mut self, rings: Rings) {
+        self.rings = Some(rings);
     }
 
     /// Keeps what is found here, and begins with what is there.
@@ -235,6 +261,11 @@ impl Pump {
         self.time();
         self.exe_reads = 0;
         self.ticks = self.ticks.wrapping_add(1);
+        if self.ticks == RETOLD_TICKS
+            && let Some(rings) = &mut self.rings
+        {
+            rings.told = HashSet::new();
+        }
         if self.ticks.is_multiple_of(LOOK_AROUND_TICKS) {
             let addresses = (self.surroundings.addresses)();
             self.engine.handle(Input::NodeAddresses(addresses), &mut self.outputs);
@@ -322,6 +353,7 @@ impl Pump {
         }
         for (index, input) in batch.into_iter().enumerate() {
             let started = match &input {
+                Input::Metadata(fact) if self.is_told(fact) => continue,
                 // What runs now is the last of the programs that a process went through, not this one.
                 Input::Exec(fact) => Some(fact.process.owner).filter(|owner| last_exec.get(owner) == Some(&index)),
                 Input::KernelTotals(totals) => {
@@ -345,6 +377,12 @@ impl Pump {
         }
     }
 
+    /// Whether a metadata exchange stands in the history: its records were read again.
+    fn is_told(&mut self, fact: &MetadataFact) -> bool {
+        let Some(Rings { told, .. }) = &mut self.rings else { return false };
+        fact.origin.is_some_and(|origin| told.remove(&origin.key))
+    }
+
     /// Looks up which program runs, a bounded number of times.
     fn resolve(&mut self, process: Owner) {
         if self.exe_reads >= EXE_READS_PER_TICK {
@@ -358,7 +396,7 @@ impl Pump {
 
     async fn put_out(&mut self) {
         if self.outputs.is_empty() {
-            return self.mark();
+            return self.remember(&[]);
         }
         let outputs: Vec<Arc<Output>> = self.outputs.drain(..).map(Arc::new).collect();
         // A large fold must not stay resident.
@@ -371,8 +409,7 @@ impl Pump {
         if let Some(exporter) = &self.outlets.exporter {
             exporter.push(&outputs);
         }
-        self.outlets.history.push(&outputs);
-        self.mark();
+        self.remember(&outputs);
         for turn in outputs.chunks(OUTPUTS_PER_TURN) {
             for output in turn {
                 self.outlets.feed.publish(output);
@@ -381,10 +418,21 @@ impl Pump {
         }
     }
 
-    /// Tells the history where the run stands: with all rows that it has by now.
-    fn mark(&self) {
+    /// Hands rows to the history, with where the run stands once it has them.
+    fn remember(&self, outputs: &[Arc<Output>]) {
         let at = Moment { boot: self.now, wall: self.wall };
-        self.outlets.history.mark(Mark { at, kernel: None });
+        let kernel = self.rings.as_ref().zip(self.engine.told()).map(|(rings, metadata)| KernelMark {
+            pins: rings.pins,
+            metadata,
+            told: self.engine.told_unwritten(),
+            settled: Losses::default(),
+        });
+        self.outlets.history.push(outputs, Mark { at, kernel });
+        if let Some(rings) = &self.rings
+            && let Some(place) = self.outlets.history.place(self.engine.told())
+        {
+            rings.stored.until(place);
+        }
     }
 
     /// Shows the books to the metrics.

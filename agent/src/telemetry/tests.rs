@@ -79,6 +79,7 @@ fn metadata() -> MetadataRow {
         outcome: MetadataOutcome::Ok,
         latency_us: Some(300),
         local: Local { ip: Some("10.0.0.1".to_owned()) },
+        origin: None,
     }
 }
 
@@ -439,6 +440,7 @@ fn engine() -> Engine {
         response: Some(ResponseFact { status: 200, ttl: 64, bytes: 1, access_key_id: None }),
         outcome: MetadataOutcome::Ok,
         latency_ns: None,
+        origin: None,
     };
     let path = format!("/kubepods/pod6f0d2c1e-8a52-4b7e-9d0c-1a2b3c4d5e6f/{}", "a".repeat(64));
     let call = |call, fresh_at, error| Ec2Fact::Source { call, fresh_at, error, denied: false };

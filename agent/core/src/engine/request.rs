@@ -24,5 +24,6 @@ pub(super) fn metadata_row(fact: MetadataFact, who: Who, time: WallNs) -> Metada
         outcome: fact.outcome,
         latency_us: fact.latency_ns.map(|ns| ns / 1_000),
         local: Local { ip: Some(fact.ends.local.to_string()) },
+        origin: fact.origin,
     }
 }

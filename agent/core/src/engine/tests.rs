@@ -32,6 +32,7 @@ fn metadata() -> MetadataFact {
         response: Some(ResponseFact { status: 200, ttl: 64, bytes: 900, access_key_id: Some("ASIAEXAMPLE".into()) }),
         outcome: MetadataOutcome::Ok,
         latency_ns: Some(1_234_567),
+        origin: None,
     }
 }
 

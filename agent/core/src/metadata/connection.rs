@@ -15,6 +15,7 @@ use super::head::HeadBuffer;
 use super::http;
 use super::reassembly::Reassembly;
 use super::{ANSWER_WAIT_NS, ConnectionEnd, REORDER_WAIT_NS, Segment, Stamp, Way, Who};
+use crate::continuity::{Key, Origin, Place};
 use crate::input::{Input, MetadataOutcome};
 use crate::time::BootNs;
 
@@ -39,6 +40,10 @@ pub(super) struct Connection {
     /// Directions of which it was told that they hold what could not be read.
     unparsed_told: Vec<Way>,
     ended: Option<ConnectionEnd>,
+    /// The first record of which not all is told yet.
+    pub(super) since: Option<Place>,
+    /// Time of the last fact told, and its number among those of the same time.
+    told: (BootNs, u32),
 }
 
 enum RequestState {
@@ -76,7 +81,27 @@ impl Connection {
             payload_seen: false,
             unparsed_told: Vec::new(),
             ended: None,
+            since: None,
+            told: (BootNs(0), 0),
         }
+    }
+
+    /// Says of facts just told where they began. Decoding the same records again, from that place on, gives the same facts
+    /// with the same key: it is made of what records say.
+    pub(super) fn stamp(&mut self, inputs: &mut [Input]) {
+        let Some(place) = self.since else { return };
+        for input in inputs {
+            if let Input::Metadata(fact) = input {
+                let number = if self.told.0 == fact.time { self.told.1.saturating_add(1) } else { 0 };
+                self.told = (fact.time, number);
+                fact.origin = Some(Origin { place, key: Key { time: fact.time, cookie: fact.cookie, number } });
+            }
+        }
+    }
+
+    /// Nothing is held, nothing waits, and nothing more is told of the end.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.ended.is_none() && self.is_settled()
     }
 
     pub(super) fn cgroup_id(&self) -> u64 {

@@ -158,5 +158,6 @@ pub(super) fn fact(
         response,
         outcome,
         latency_ns,
+        origin: None,
     }))
 }

@@ -89,6 +89,7 @@ fn metadata() -> MetadataRow {
         outcome: MetadataOutcome::Ok,
         latency_us: Some(850),
         local: Local { ip: Some("10.0.3.7".into()) },
+        origin: None,
     }
 }
 

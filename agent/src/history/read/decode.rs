@@ -113,6 +113,7 @@ impl<'f> Decoder<'f> {
             response_bytes: row.get::<_, Option<i64>>(13)?.map(count),
             outcome: by_name(row.get_ref(14)?.as_str()?)?,
             latency_us: row.get::<_, Option<i64>>(15)?.map(count),
+            origin: None,
         })))
     }
 

@@ -47,6 +47,7 @@ fn the_next_run_knows_how_the_last_one_ended() {
 fn a_reader_tells_of_absences_that_no_start_told() {
     let directory = tempfile::tempdir().expect("a directory");
     let open = |second: i64, continues: bool| {
+        let continues = continues.then_some([0; agent_core::books::LEDGERS]);
         let options = crate::history::Options { continues, ..options(directory.path(), 64 * MIB) };
         Store::open(options, at(second)).expect("opens")
     };

@@ -100,6 +100,7 @@ pub(crate) fn metadata(pod: u32, second: i64, id: u64) -> Output {
         outcome: MetadataOutcome::Ok,
         latency_us: Some(1_234),
         local: Local { ip: Some("10.0.0.7".to_owned()) },
+        origin: None,
     }))
 }
 

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use agent_core::books::Ledger;
+use agent_core::continuity::Mark;
 use agent_core::output::{AttributionKind, Output};
 
 use super::samples::{at, exec, flow, metadata};
@@ -22,8 +23,8 @@ fn run<T>(future: impl Future<Output = T>) -> T {
 fn what_was_handed_over_before_the_end_is_written() {
     let directory = tempfile::tempdir().expect("a directory");
     let history = History::start(options(directory.path(), 64 * MIB), || at(0)).expect("starts");
-    history.push(&shared((0..3_000).map(|n| flow(n % 9, n, 10))));
-    history.push(&shared([metadata(1, 11, 1)]));
+    history.push(&shared((0..3_000).map(|n| flow(n % 9, n, 10))), Mark::default());
+    history.push(&shared([metadata(1, 11, 1)]), Mark::default());
     let counts = run(history.finish(EVER));
     assert_eq!((counts.stored(), counts.lost(), counts.failing()), (3_001, 0, None));
     assert_eq!(found(directory.path(), &Query::default()).len(), 3_001);
@@ -36,7 +37,7 @@ fn started_programs_of_the_host_are_left_out() {
     let Output::Process(mut host) = exec(1, 10) else { unreachable!("a program") };
     let identity = std::sync::Arc::make_mut(&mut host.who.identity);
     identity.attribution = AttributionKind::Host;
-    history.push(&shared([Output::Process(host), exec(2, 11)]));
+    history.push(&shared([Output::Process(host), exec(2, 11)]), Mark::default());
     assert_eq!(run(history.finish(EVER)).stored(), 1);
 }
 
@@ -47,8 +48,8 @@ fn a_flood_is_counted_and_takes_no_request_with_it() {
     const FLOWS: u32 = 60_000;
     let directory = tempfile::tempdir().expect("a directory");
     let history = History::start(options(directory.path(), 64 * MIB), || at(0)).expect("starts");
-    history.push(&shared((0..FLOWS).map(|n| flow(n % 9, n % 500, 10))));
-    history.push(&shared((0..300).map(|n| metadata(1, 11, n))));
+    history.push(&shared((0..FLOWS).map(|n| flow(n % 9, n % 500, 10))), Mark::default());
+    history.push(&shared((0..300).map(|n| metadata(1, 11, n))), Mark::default());
     let counts = run(history.finish(EVER));
     assert!(counts.lost() > 0, "this flood is too small");
     assert_eq!(counts.stored() + counts.lost(), u64::from(FLOWS) + 300);
@@ -71,7 +72,7 @@ fn a_directory_that_goes_away_is_said_and_its_cost_counted() {
     let history = History::start(options(&directory, 64 * MIB), another_day).expect("starts");
     std::fs::remove_dir_all(&directory).expect("removes");
     std::fs::write(&directory, "in the way").expect("writes");
-    history.push(&shared([flow(1, 1, 10), metadata(1, 11, 1)]));
+    history.push(&shared([flow(1, 1, 10), metadata(1, 11, 1)]), Mark::default());
     let counts = run(history.finish(EVER));
     assert_eq!((counts.stored(), counts.lost()), (0, 2));
     let why = counts.failing().expect("it fails");

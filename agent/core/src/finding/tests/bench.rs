@@ -202,6 +202,7 @@ impl Request {
             }),
             outcome: outcome.unwrap_or(by_status),
             latency_ns: Some(1_000_000),
+            origin: None,
         }
     }
 }
