@@ -4,10 +4,11 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
 
 use super::known::Known;
 use super::pace;
@@ -20,11 +21,16 @@ const WRITE_EVERY: Duration = Duration::from_secs(30);
 /// Longest file that is read: 1,000 pods with 16 KB each.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
+/// How long the last write may take: the disk must not hold up the agent's end.
+const LAST_WAIT: Duration = Duration::from_millis(500);
+
 /// The file.
 #[derive(Clone)]
 pub(super) struct File {
     path: PathBuf,
     node: Arc<str>,
+    /// Held by whoever writes: all write to the one new file beside it.
+    writing: Arc<Mutex<()>>,
 }
 
 /// What stands in it.
@@ -45,7 +51,7 @@ struct Head {
 
 impl File {
     pub(super) fn new(path: PathBuf, node: Arc<str>) -> Self {
-        Self { path, node }
+        Self { path, node, writing: Arc::default() }
     }
 
     /// What was known; a file that cannot be read is set aside and named.
@@ -93,6 +99,7 @@ impl File {
 
     /// Writes all of it beside the old file, and only then in its place.
     fn write(&self, known: &Known) -> io::Result<()> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(directory) = self.path.parent()
             && !directory.exists()
         {
@@ -140,7 +147,8 @@ pub(super) async fn keep(file: Option<&File>, teller: &Teller) {
     }
 }
 
-/// What was written last. The follower is ended by dropping it, and so the last news are written here.
+/// What was written last. The follower is ended by dropping it, and so the last news are written here: after a write that
+/// may be under way still, for dropping the follower does not end that one, and on a thread that can be left behind.
 struct Kept<'a> {
     file: &'a File,
     teller: &'a Teller,
@@ -149,16 +157,28 @@ struct Kept<'a> {
 
 impl Drop for Kept<'_> {
     fn drop(&mut self) {
-        if self.teller.news() != self.written
-            && let Err(error) = self.teller.known(|known| self.file.write(known))
-        {
-            self.file.warn(&error);
+        if self.teller.news() == self.written {
+            return;
+        }
+        let Ok(runtime) = Handle::try_current() else { return };
+        let (file, known) = (self.file.clone(), self.teller.known(Known::clone));
+        let (tell, told) = mpsc::channel();
+        runtime.spawn_blocking(move || {
+            // Nobody may wait for it any more.
+            let _ = tell.send(file.write(&known));
+        });
+        match told.recv_timeout(LAST_WAIT) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.file.warn(&error),
+            Err(_) => self.file.warn(&io::Error::from(io::ErrorKind::TimedOut)),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use agent_core::facts::ClusterFact;
+
     use super::*;
 
     #[test]
@@ -174,6 +194,31 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(File::new(file.path.clone(), "n2".into()).read().unwrap(), None);
         assert_eq!(fs::read_dir(file.path.parent().unwrap()).unwrap().count(), 1, "nothing is left beside it");
+    }
+
+    /// Dropping the follower does not end a write that is under way.
+    #[tokio::test]
+    async fn the_last_write_comes_after_one_under_way_and_holds_up_nobody() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = File::new(directory.path().join("facts.json"), "n1".into());
+        let old = Known::default();
+        file.write(&old).unwrap();
+        let (tell, _facts) = tokio::sync::mpsc::channel(4);
+        let teller = Teller::new(tell, || agent_core::time::WallNs(1));
+        teller.tell(vec![ClusterFact::PoliciesReplaced { policies: Vec::new(), installed: true }]).await;
+        assert_ne!(teller.known(Known::clone), old);
+
+        let under_way = file.writing.lock().unwrap();
+        let beside = directory.path().join("facts.json.new");
+        fs::write(&beside, "half of").unwrap();
+        drop(Kept { file: &file, teller: &teller, written: 0 });
+        assert_eq!(fs::read_to_string(&beside).unwrap(), "half of");
+        assert_eq!(file.read().unwrap(), Some(old));
+        drop(under_way);
+        while beside.exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(file.read().unwrap(), Some(teller.known(Known::clone)));
     }
 
     #[tokio::test]
