@@ -66,7 +66,11 @@ pub(super) async fn follow(access: &Access, teller: &Teller, options: &Options, 
                 turns.answered(PACE);
             }
             Err(trouble) => {
-                turns.failed(trouble).await;
+                let due = turns.failed(trouble).await;
+                // Behind the others that are due: one that is refused does not keep them from being read.
+                if let Some(entry) = entries.get_mut(&name) {
+                    entry.due = due;
+                }
             }
         }
     }

@@ -24,7 +24,7 @@ use super::turns::{Turn, Turns};
 /// Pauses before the tries: a branch interface takes a few seconds, and minutes when the node's are cooling down.
 const TRIES: [Duration; 4] =
     [Duration::from_secs(3), Duration::from_secs(20), Duration::from_secs(90), Duration::from_mins(5)];
-/// Events of pods that are older than this are asked for once: API servers drop events after an hour unless told otherwise.
+/// Events of pods that started longer ago than this are asked for once: API servers drop events after an hour unless told otherwise.
 const EVENTS_LIVE: Duration = Duration::from_hours(1);
 /// Between any two questions.
 const PACE: Duration = Duration::from_millis(500);
@@ -46,8 +46,8 @@ pub(super) async fn follow(access: &Access, teller: &Teller, jitter: Duration, w
     loop {
         let wanted = turns.wanted();
         entries.retain(|uid, _| wanted.branches.contains_key(uid));
-        for (uid, (namespace, created)) in &wanted.branches {
-            let entry = || first(teller, uid, namespace, *created);
+        for (uid, (namespace, started)) in &wanted.branches {
+            let entry = || first(teller, uid, namespace, *started);
             entries.entry(Arc::clone(uid)).or_insert_with(entry);
         }
         let asked = entries.iter().filter_map(|(uid, entry)| Some((uid, entry.as_ref()?)));
@@ -71,7 +71,11 @@ pub(super) async fn follow(access: &Access, teller: &Teller, jitter: Duration, w
                 turns.answered(PACE);
             }
             Err(trouble) => {
-                turns.failed(trouble).await;
+                let due = turns.failed(trouble).await;
+                // Behind the others that are due: one that is refused does not keep them from being asked about.
+                if let Some(Some(entry)) = entries.get_mut(&uid) {
+                    entry.due = due;
+                }
             }
         }
     }
@@ -82,12 +86,12 @@ fn decides(event: &GroupEvent) -> bool {
     matches!(event.kind, GroupEventKind::Groups(_) | GroupEventKind::InstanceGroups)
 }
 
-fn first(teller: &Teller, uid: &Arc<str>, namespace: &Arc<str>, created: Option<WallNs>) -> Option<Entry> {
+fn first(teller: &Teller, uid: &Arc<str>, namespace: &Arc<str>, started: Option<WallNs>) -> Option<Entry> {
     // Known from before a restart.
     if teller.known(|known| known.events.get(uid).is_some_and(|events| events.iter().any(decides))) {
         return None;
     }
-    let age_ns = created.map_or(0, |created| teller.now().0.saturating_sub(created.0));
+    let age_ns = started.map_or(0, |started| teller.now().0.saturating_sub(started.0));
     let old = u128::try_from(age_ns).is_ok_and(|age| age > EVENTS_LIVE.as_nanos());
     let tries = if old { TRIES.len() - 1 } else { 0 };
     let pause = if old { Duration::ZERO } else { TRIES[0] };

@@ -27,7 +27,8 @@ pub(super) struct Wanted {
     pub(super) accounts: BTreeSet<Name>,
     /// Namespaces with pods.
     pub(super) namespaces: BTreeSet<Arc<str>>,
-    /// Pods that have or want a branch interface, by uid: namespace and creation.
+    /// Pods that have or want a branch interface, by uid: namespace, and when the kubelet took it on. Before that a pod may
+    /// have waited for a node with a free one for hours.
     pub(super) branches: BTreeMap<Arc<str>, (Arc<str>, Option<WallNs>)>,
 }
 
@@ -115,7 +116,7 @@ impl Wanted {
             if let Some(uid) = &pod.uid
                 && (pod.branch != Branch::Absent || pod.branch_limit > 0)
             {
-                wanted.branches.insert(Arc::clone(uid), (Arc::clone(&pod.namespace), pod.created));
+                wanted.branches.insert(Arc::clone(uid), (Arc::clone(&pod.namespace), pod.started));
             }
         }
         wanted

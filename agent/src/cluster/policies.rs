@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent_core::facts::{ClusterFact, PolicyFacts, Source};
+use futures_util::{StreamExt as _, stream};
 use kube::api::ListParams;
 use kube::{Api, Client};
 use tokio::sync::watch::Receiver;
@@ -52,14 +53,17 @@ struct Follower<'a> {
 // === impl Follower ===
 
 impl Follower<'_> {
-    async fn run(&mut self, mut watch: Watch<kinds::Policies>) {
+    async fn run(&mut self, watch: Watch<kinds::Policies>) {
+        // What is under way goes on while something else happens: a list would be asked for anew with each pod that comes.
+        let changes = stream::unfold(watch, |mut watch| async move { Some((watch.next().await, watch)) });
+        let mut changes = std::pin::pin!(changes);
         let mut backoff = Backoff::new();
         let mut not_before = Instant::now();
         self.here.clone_from(&self.wants.borrow_and_update().namespaces);
         loop {
             let namespace = self.pending.first().filter(|_| self.listed).cloned();
             tokio::select! {
-                change = watch.next() => self.changed(change).await,
+                Some(change) = changes.next() => self.changed(change).await,
                 Ok(()) = self.wants.changed() => self.moved().await,
                 () = tokio::time::sleep_until(not_before), if namespace.is_some() => {
                     // While this is under way the watch's events wait, so what they tell later is later.

@@ -21,9 +21,12 @@ use super::trouble::Trouble;
 
 /// Addresses that wait; more are not asked about, and come again with their next flow.
 const QUEUE: usize = 64;
-/// Answers that are remembered, and for how long: 24 bytes each.
+/// Answers that are remembered, 40 bytes each.
 const REMEMBERED_MAX: usize = 1_024;
-const REMEMBERED_FOR: Duration = Duration::from_mins(5);
+/// A name holds for half a minute: a peer that is still spoken with is asked about again before it ends.
+const NAME_FOR: Duration = Duration::from_secs(15);
+/// An address that no pod has, or two.
+const NOBODY_FOR: Duration = Duration::from_mins(5);
 /// Between two questions.
 const PACE: Duration = Duration::from_secs(1);
 
@@ -48,20 +51,21 @@ pub(super) fn queue() -> (Asker, mpsc::Receiver<IpAddr>) {
 /// Answers questions until nobody asks any more.
 pub(super) async fn answer(access: &Access, teller: &Teller, questions: Option<mpsc::Receiver<IpAddr>>) {
     let Some(mut questions) = questions else { return };
+    // Until when.
     let mut remembered: BTreeMap<IpAddr, Instant> = BTreeMap::new();
     let mut backoff = Backoff::new();
     while let Some(ip) = questions.recv().await {
         let now = Instant::now();
-        if remembered.get(&ip).is_some_and(|at| now.saturating_duration_since(*at) < REMEMBERED_FOR) {
+        if remembered.get(&ip).is_some_and(|until| now < *until) || is_here(teller, ip) {
             continue;
         }
         if remembered.len() >= REMEMBERED_MAX {
-            remembered.retain(|_, at| now.saturating_duration_since(*at) < REMEMBERED_FOR);
+            remembered.retain(|_, until| now < *until);
         }
         match look_up(access, ip).await {
             Ok(pod) => {
                 if remembered.len() < REMEMBERED_MAX {
-                    remembered.insert(ip, now);
+                    remembered.insert(ip, now + if pod.is_some() { NAME_FOR } else { NOBODY_FOR });
                 }
                 teller.tell(vec![ClusterFact::RemotePod(RemotePod { ip, pod, at: teller.now() })]).await;
                 tokio::time::sleep(PACE).await;
@@ -72,6 +76,11 @@ pub(super) async fn answer(access: &Access, teller: &Teller, questions: Option<m
             }
         }
     }
+}
+
+/// A pod of this node has it: rows name it without a question.
+fn is_here(teller: &Teller, ip: IpAddr) -> bool {
+    teller.known(|known| known.pods.iter().any(|pod| !pod.host_network && pod.ips.contains(&ip)))
 }
 
 async fn look_up(access: &Access, ip: IpAddr) -> Result<Option<RemotePodName>, Trouble> {

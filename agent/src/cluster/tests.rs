@@ -4,4 +4,5 @@ mod asked;
 mod network_policies;
 mod published;
 mod server;
+mod turns;
 mod watched;

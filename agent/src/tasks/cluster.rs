@@ -107,11 +107,11 @@ impl Reach {
         }
     }
 
-    /// Peers that may be pods of other nodes and have no name yet.
+    /// Peers that may be pods of other nodes, named ones too: a name ends before a connection does.
     fn ask(&self, row: &FlowRow) {
         let Some(asker) = &self.asker else { return };
         let may_be_pod = matches!(row.peer.class, PeerClass::Unknown | PeerClass::ClusterPod | PeerClass::Vpc);
-        let ip = row.peer.ip.as_ref().filter(|_| may_be_pod && row.peer.pod.is_none());
+        let ip = row.peer.ip.as_ref().filter(|_| may_be_pod);
         if let Some(ip) = ip.and_then(|ip| ip.parse::<IpAddr>().ok()) {
             asker.ask(ip);
         }
