@@ -71,7 +71,7 @@ impl Look for Disks {
         let mut samples = Vec::new();
         let mut seen = HashSet::new();
         for mount in WATCHED.iter().filter_map(|path| holding(&host, Path::new(path))) {
-            if !seen.insert(&mount.majmin) {
+            if !seen.insert(&mount.majmin) || is_image(mount) {
                 continue;
             }
             match self.space(&mount.majmin, &own) {
@@ -129,6 +129,12 @@ pub(super) fn measure(path: &Path) -> io::Result<Space> {
 fn holding<'a>(mounts: &'a MountInfos, path: &Path) -> Option<&'a MountInfo> {
     let above = mounts.iter().filter(|mount| path.starts_with(&mount.mount_point));
     above.max_by_key(|mount| mount.mount_point.as_os_str().len())
+}
+
+/// Nobody can write to it: the verified image of a system such as Bottlerocket. It is full from the first day, and no
+/// container has a path on it.
+fn is_image(mount: &MountInfo) -> bool {
+    mount.super_options.contains_key("ro")
 }
 
 fn mounts(path: &Path) -> Result<MountInfos, Error> {

@@ -13,6 +13,9 @@ pub(super) const HOST_MOUNTS: &str = "\
 31 30 0:50 / /var/lib/kubelet/pods/a/volumes/token rw - tmpfs tmpfs rw
 ";
 
+/// The root of an image-based system.
+pub(super) const IMAGE: &str = "253:0 / / ro,relatime shared:1 - ext4 /dev/dm-0 ro,seclabel";
+
 /// As a container sees them: the runtime's layers as its root, files of the kubelet's bound over its own.
 pub(super) const OWN_MOUNTS: &str = "\
 500 400 0:99 / / ro,relatime - overlay overlay rw,lowerdir=/l,upperdir=/u,workdir=/w
@@ -52,6 +55,12 @@ fn file_systems_are_found_by_their_device() {
     assert_eq!(seen.figures(Resource::DiskBytes, &file_system("/")), Some((Some(10), Limit::Of(100))));
     assert_eq!(seen.figures(Resource::DiskInodes, &file_system("/")), None, "a file system without a number of inodes");
     assert_eq!(seen.samples.len(), 3, "each device once");
+
+    // An image that nobody can write to is no file system that fills, and no failure where it is not in sight.
+    node.put("proc/1/mountinfo", &HOST_MOUNTS.replace("259:1 / / rw,noatime shared:1 - xfs /dev/nvme0n1p1 rw", IMAGE));
+    let seen = look();
+    assert_eq!((seen.error, seen.samples.len()), (None, 2));
+    node.put("proc/1/mountinfo", HOST_MOUNTS);
 
     // Nothing of the root's device is in sight.
     node.put("proc/self/mountinfo", &OWN_MOUNTS.replace("259:1", "259:9"));

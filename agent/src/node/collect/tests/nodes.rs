@@ -192,6 +192,8 @@ fn amazon_linux_2023() {
 #[test]
 fn bottlerocket() {
     let node = worker("m5.xlarge");
+    let root = "259:1 / / rw,noatime shared:1 - xfs /dev/nvme0n1p1 rw";
+    node.put("proc/1/mountinfo", &devices::HOST_MOUNTS.replace(root, devices::IMAGE));
     node.remove("etc/kubernetes/kubelet/config.json");
     node.put("etc/kubernetes/kubelet/config", "kind: KubeletConfiguration\nmaxPods: 58\npodPidsLimit: 1048576\n");
     node.put("run/aws-node/ipam.json", &checkpoint(&["10.0.0.1", "10.0.0.2"]));
