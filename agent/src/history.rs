@@ -25,6 +25,7 @@
 //! nobody waits for the disk but the thread that writes.
 
 mod codes;
+mod error;
 mod files;
 mod insert;
 mod quota;

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use agent_core::time::WallNs;
 
+pub(super) const DAY_NS: i64 = 86_400 * 1_000_000_000;
 const PREFIX: &str = "history-";
 const SUFFIX: &str = ".db";
 /// Held by whoever writes.
@@ -78,6 +79,13 @@ pub(super) fn create(directory: &Path, number: u64, now: WallNs) -> io::Result<S
 /// Ten characters of the day in a file's name.
 pub(super) fn day(segment: &Segment) -> Option<&str> {
     segment.path.file_name()?.to_str()?.strip_prefix(PREFIX)?.get(..10)
+}
+
+/// The end of the day that a file's name tells.
+pub(super) fn end_of_day(segment: &Segment) -> Option<WallNs> {
+    let start: jiff::civil::Date = day(segment)?.parse().ok()?;
+    let start = start.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp();
+    i64::try_from(start.as_nanosecond()).ok().map(|start| WallNs(start.saturating_add(DAY_NS)))
 }
 
 impl Segment {

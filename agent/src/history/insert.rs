@@ -39,6 +39,7 @@ pub(super) struct Inserter {
     processes: Recent<Process>,
     fold: Fold,
     thin: Thin,
+    left_out: u64,
 }
 
 #[derive(PartialEq, Eq, Hash)]
@@ -90,6 +91,7 @@ impl Inserter {
             processes: Recent::new(PROCESSES_MAX),
             fold: Fold::default(),
             thin: Thin::default(),
+            left_out: 0,
         }
     }
 
@@ -102,10 +104,17 @@ impl Inserter {
         self.programs.clear();
         self.processes.clear();
         self.fold = Fold::default();
+        self.thin.clear();
+        self.left_out = 0;
     }
 
-    /// Writes one row, within a transaction; whether it is one that is kept at all.
-    pub(super) fn insert(&mut self, file: &Connection, output: &Output) -> rusqlite::Result<bool> {
+    /// Rows that were not to be kept, since the last time this was asked.
+    pub(super) fn left_out(&mut self) -> u64 {
+        std::mem::take(&mut self.left_out)
+    }
+
+    /// Writes one row, within a transaction, unless it is one that is not kept.
+    pub(super) fn insert(&mut self, file: &Connection, output: &Output) -> rusqlite::Result<()> {
         match output {
             Output::Flow(row) => self.flow(file, row)?,
             Output::Metadata(row) => self.metadata(file, row)?,
@@ -113,11 +122,11 @@ impl Inserter {
             Output::Finding(row) => finding(file, row)?,
             Output::Gap(row) => gap(file, row)?,
             Output::Capacity(row) => match self.thin.due(row) {
-                None => return Ok(false),
+                None => self.left_out += 1,
                 Some(row) => capacity(file, &row)?,
             },
         }
-        Ok(true)
+        Ok(())
     }
 
     fn flow(&mut self, file: &Connection, row: &FlowRow) -> rusqlite::Result<()> {

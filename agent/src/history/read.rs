@@ -79,8 +79,11 @@ pub(crate) type Visit<'v> = dyn FnMut(Output) -> ControlFlow<()> + 'v;
 impl Reader {
     /// Looks at all files of a directory.
     pub(crate) fn open(directory: &Path) -> Result<Self, ReadError> {
-        std::fs::read_dir(directory).map_err(|error| ReadError::Directory(directory.to_owned(), error))?;
-        let all = files::list(directory).map_err(|error| ReadError::Directory(directory.to_owned(), error))?;
+        let unreadable = |error| ReadError::Directory(directory.to_owned(), error);
+        // SQLite is told to follow no link, and looks at each part of a path.
+        let real = directory.canonicalize().map_err(unreadable)?;
+        std::fs::read_dir(&real).map_err(unreadable)?;
+        let all = files::list(&real).map_err(unreadable)?;
         if all.is_empty() {
             return Err(ReadError::Nothing(directory.to_owned()));
         }

@@ -21,7 +21,7 @@ pub(super) const FOLD_BITS: u32 = 15;
 /// The page cache of the writer, KiB.
 const CACHE_KIB: i64 = 4_096;
 /// A reader holds a lock that the writer needs for moments only; one that stands still is not waited for.
-const BUSY_WAIT: Duration = Duration::from_millis(250);
+pub(super) const BUSY_WAIT: Duration = Duration::from_millis(250);
 
 /// Why a file cannot be written.
 #[derive(Debug, thiserror::Error)]

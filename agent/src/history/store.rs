@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use agent_core::books::{Ledger, Records};
 use agent_core::continuity::{Before, Key, Losses, Mark, Place};
@@ -13,15 +14,15 @@ use agent_core::time::WallNs;
 use rusqlite::wal::CheckpointMode;
 use rusqlite::{Connection, ErrorCode, params};
 
-use super::files::{self, Segment};
+pub(super) use super::error::Error;
+use super::files::{self, DAY_NS, Segment, end_of_day};
 use super::insert::Inserter;
 use super::quota::{self, Bounds};
-use super::schema::{self, Unusable, is_damage};
+use super::schema::{self, BUSY_WAIT, Unusable, is_damage};
 use super::standing::{self, Standing, records};
 
 /// Bytes of a page.
 const PAGE_BYTES: u64 = 4_096;
-const DAY_NS: i64 = 86_400 * 1_000_000_000;
 
 /// Where and how much.
 #[derive(Clone, Debug)]
@@ -40,29 +41,6 @@ pub(crate) struct Options {
     pub(crate) boot_id: Option<String>,
     /// The kernel's side has watched since the run before; what was taken out of its rings by then, by ledger.
     pub(crate) continues: Option<Losses>,
-}
-
-/// Why rows cannot be written.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
-    /// The directory cannot be used.
-    #[error("could not use the directory {}", .0.display())]
-    Directory(PathBuf, #[source] std::io::Error),
-    /// Another agent writes there.
-    #[error("another agent keeps its history in {}; give each its own data_dir", .0.display())]
-    Taken(PathBuf),
-    /// A file cannot be made, removed or put aside.
-    #[error("could not keep the files of {} in order", .0.display())]
-    Files(PathBuf, #[source] std::io::Error),
-    /// No thread.
-    #[error("could not start the thread that writes the history")]
-    Thread(#[source] std::io::Error),
-    /// The file system is full.
-    #[error("the file system of {} has no room; free some, or lower history.free_percent", .0.display())]
-    NoRoom(PathBuf),
-    /// The database refused.
-    #[error("could not write {}", .0.display())]
-    Write(PathBuf, #[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// What became of a batch.
@@ -102,14 +80,18 @@ struct Current {
     segment: Segment,
     file: Connection,
     run: i64,
+    /// It took rows, now or before.
+    holds_rows: bool,
 }
 
 impl Store {
     /// Makes the directory, puts the files in order that an earlier run left, and begins to write. A full disk is no error
     /// here: it may have room later.
-    pub(super) fn open(options: Options, now: WallNs) -> Result<Self, Error> {
+    pub(super) fn open(mut options: Options, now: WallNs) -> Result<Self, Error> {
         let directory = options.directory.clone();
         files::make_directory(&directory).map_err(|error| Error::Directory(directory.clone(), error))?;
+        // SQLite is told to follow no link, and looks at each part of a path.
+        options.directory = directory.canonicalize().map_err(|error| Error::Directory(directory.clone(), error))?;
         let lock = files::lock(&directory).map_err(|error| match error.kind() {
             std::io::ErrorKind::WouldBlock => Error::Taken(directory.clone()),
             _ => Error::Directory(directory.clone(), error),
@@ -132,7 +114,9 @@ impl Store {
             standing: Standing::new(before, continues),
             told,
         };
-        for segment in left.iter().filter(|segment| !segment.broken) {
+        // The one that is written on is examined when it is opened for that.
+        let last = left.iter().rfind(|segment| !segment.broken).filter(|last| store.goes_on(last, now));
+        for segment in left.iter().filter(|segment| !segment.broken && Some(*segment) != last) {
             store.recover(segment, now)?;
         }
         match store.begin(now) {
@@ -156,7 +140,7 @@ impl Store {
         let mut chunks = rows.chunks(self.bounds.transaction_rows()).peekable();
         while let Some(chunk) = chunks.next() {
             match self.write_chunk(chunk, chunks.peek().is_none(), now) {
-                Ok(()) => written.rows += chunk.len() as u64,
+                Ok(()) => written.rows += (chunk.len() as u64).saturating_sub(self.inserter.left_out()),
                 Err(error) => {
                     written.lost_rows += chunk.len() as u64;
                     let mut lost = Records::default();
@@ -224,6 +208,13 @@ impl Store {
         files::list(&self.options.directory).map_or(0, |all| all.iter().map(Segment::bytes).sum())
     }
 
+    /// Whom to ask when a lock is held by somebody else.
+    #[cfg(test)]
+    pub(super) fn on_busy(&mut self, ask: fn(i32) -> bool) {
+        let file = self.current.as_mut().map(|current| &mut current.file);
+        file.expect("is written").busy_handler(Some(ask)).expect("is set");
+    }
+
     /// Ends the file that is written, as well as it can be done.
     pub(super) fn close(&mut self) {
         if let Some(current) = self.current.take() {
@@ -240,7 +231,11 @@ impl Store {
         };
         // What was remembered in the transaction stands in no file.
         self.inserter.forget();
-        let Some(Current { segment, file, .. }) = self.current.take() else { return Ok(()) };
+        let Some(Current { segment, file, holds_rows, .. }) = self.current.take() else { return Ok(()) };
+        if holds_rows && error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure) {
+            // A part of the disk that cannot be used. A file that took no row yet is no better place than the next one.
+            self.full = segment.number;
+        }
         let full = error.sqlite_error_code() == Some(ErrorCode::DiskFull);
         let again = if is_damage(&error) {
             drop(file);
@@ -285,6 +280,9 @@ impl Store {
         transaction.prepare_cached(sql)?.execute(params![now.0, mark.as_ref().map(crate::lines::json), *run])?;
         transaction.commit()?;
         self.standing.written(mark, settled);
+        if let Some(current) = &mut self.current {
+            current.holds_rows = true;
+        }
         Ok(())
     }
 
@@ -296,7 +294,11 @@ impl Store {
         if log <= self.bounds.log_bytes() {
             return;
         }
-        if let Err(error) = file.wal_checkpoint_v2(None::<&str>, CheckpointMode::TRUNCATE) {
+        // A reader that stands still is not waited for: it would be after each transaction until the file is given up.
+        let copied = file
+            .busy_timeout(Duration::ZERO)
+            .and_then(|()| file.wal_checkpoint_v2(None::<&str>, CheckpointMode::TRUNCATE));
+        if let Err(error) = copied.and(file.busy_timeout(BUSY_WAIT)) {
             // The rows stand in the log. The next transaction finds out what is wrong.
             tracing::debug!(%error, path = %segment.path.display(), "could not copy the history's log into its file");
         }
@@ -315,14 +317,20 @@ impl Store {
         }
         self.make_room(now)?;
         if let Some(last) = self.list()?.iter().rfind(|segment| !segment.broken)
-            && files::day(last) == day.get(..10)
-            && last.number > self.full
-            && last.bytes() < self.bounds.segment_bytes()
+            && self.goes_on(last, now)
         {
             match self.open_file(last, now) {
                 Err(Unusable::Damaged(why)) => self.set_aside(last, &why, now)?,
                 Err(Unusable::Newer(_)) => {}
-                result => return self.opened(last, result),
+                // A reader that stands still, or a disk that does not give it back.
+                Err(Unusable::Database(error)) if error.sqlite_error_code() != Some(ErrorCode::DiskFull) => {
+                    tracing::warn!(
+                        %error, path = %last.path.display(),
+                        "a file of the history cannot be written on; the history goes on in a new one"
+                    );
+                    self.full = last.number;
+                }
+                result => return self.opened(last, result, true),
             }
         }
         let segment = files::create(&self.options.directory, self.next, now);
@@ -334,7 +342,14 @@ impl Store {
         {
             tracing::debug!(%error, path = %segment.path.display(), "could not remove a file that could not be begun");
         }
-        self.opened(&segment, result)
+        self.opened(&segment, result, false)
+    }
+
+    /// Whether a file of an earlier run is written on.
+    fn goes_on(&self, last: &Segment, now: WallNs) -> bool {
+        files::day(last) == now.to_string().get(..10)
+            && last.number > self.full
+            && last.bytes() < self.bounds.segment_bytes()
     }
 
     fn open_file(&self, segment: &Segment, now: WallNs) -> Result<(Connection, i64), Unusable> {
@@ -356,7 +371,12 @@ impl Store {
         Ok((file, run))
     }
 
-    fn opened(&mut self, segment: &Segment, result: Result<(Connection, i64), Unusable>) -> Result<(), Error> {
+    fn opened(
+        &mut self,
+        segment: &Segment,
+        result: Result<(Connection, i64), Unusable>,
+        holds_rows: bool,
+    ) -> Result<(), Error> {
         let (file, run) = result.map_err(|error| match &error {
             Unusable::Database(cause) if cause.sqlite_error_code() == Some(ErrorCode::DiskFull) => {
                 Error::NoRoom(self.options.directory.clone())
@@ -364,13 +384,16 @@ impl Store {
             _ => Error::Write(segment.path.clone(), error.into()),
         })?;
         self.inserter.forget();
-        self.current = Some(Current { segment: segment.clone(), file, run });
+        self.current = Some(Current { segment: segment.clone(), file, run, holds_rows });
         Ok(())
     }
 
     /// Removes files that are too old, then the oldest until the rest may stay.
     fn make_room(&mut self, now: WallNs) -> Result<(), Error> {
         let mut earlier = self.list()?;
+        // A clock that jumps ahead makes nothing old before a file was written by it: by then it may be right again.
+        let last = earlier.iter().rfind(|segment| !segment.broken).and_then(end_of_day);
+        let now = last.map_or(now, |last| WallNs(now.0.min(last.0.saturating_add(DAY_NS))));
         let age_ns = i64::from(self.options.age_days).saturating_mul(DAY_NS);
         let (old, kept) = earlier
             .drain(..)
@@ -448,11 +471,4 @@ fn seal(file: Connection) {
     if let Err((_, error)) = file.close() {
         tracing::debug!(%error, ?path, "could not close a file of the history");
     }
-}
-
-/// The end of the day that a file's name tells.
-fn end_of_day(segment: &Segment) -> Option<WallNs> {
-    let start: jiff::civil::Date = files::day(segment)?.parse().ok()?;
-    let start = start.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp();
-    i64::try_from(start.as_nanosecond()).ok().map(|start| WallNs(start.saturating_add(DAY_NS)))
 }

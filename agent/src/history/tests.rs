@@ -3,6 +3,7 @@
 mod crash;
 mod faults;
 mod figures;
+mod others;
 mod quota;
 mod read;
 mod runs;

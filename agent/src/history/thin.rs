@@ -23,6 +23,11 @@ struct Last {
 }
 
 impl Thin {
+    /// Forgets what was written: it may stand in no file.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
     /// The part of a row that is to be written; `None` for nothing.
     pub(super) fn due(&mut self, row: &CapacityRow) -> Option<CapacityRow> {
         // The pool is what its own sources say at any time, and so are pods that wait; the history keeps the ceilings.
