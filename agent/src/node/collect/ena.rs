@@ -33,6 +33,8 @@ pub(super) struct Ena {
     pub(super) ask: Ask,
     /// The most connections that could be tracked at any look.
     most_available: Option<u64>,
+    /// That number has moved since the start.
+    moved: bool,
 }
 
 /// Names and values of an interface's counters.
@@ -42,7 +44,7 @@ pub(super) type Ask = fn(&str) -> io::Result<Vec<(String, u64)>>;
 
 impl Ena {
     pub(super) fn new(roots: &Roots, ask: Ask) -> Self {
-        Self { sys: roots.sys.clone(), ask, most_available: None }
+        Self { sys: roots.sys.clone(), ask, most_available: None, moved: false }
     }
 
     fn interfaces(&self) -> Result<Vec<String>, Error> {
@@ -96,14 +98,16 @@ impl Look for Ena {
 
 impl Ena {
     /// The driver tells what is left, and nobody tells the allowance. The most that was ever left stands for it: what is
-    /// left is exact, and what is used is so beyond what was in use at the agent's start.
+    /// left is exact, and what is used is so beyond what was in use at the agent's start. Until the number has moved nothing
+    /// is known of that, unless none is left.
     fn sample(&mut self, available: u64) -> Sample {
         let most = self.most_available.unwrap_or(available).max(available);
+        self.moved |= self.most_available.is_some_and(|before| before != available);
         self.most_available = Some(most);
         Sample {
             resource: Resource::EnaConntrackAllowance,
             scope: Scope::Node,
-            used: Some(most - available),
+            used: (self.moved || available == 0).then_some(most - available),
             limit: Limit::Of(most),
             source: format!("ethtool {AVAILABLE}; the limit is the most that was seen").into(),
         }

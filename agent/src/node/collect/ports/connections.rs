@@ -97,15 +97,23 @@ pub(super) fn datagram_ports(process: &Path, range: &RangeInclusive<u16>) -> Res
     Ok(ports.len() as u64)
 }
 
-fn each_line(path: &Path, mut take: impl FnMut(Line)) -> Result<(), Error> {
+fn each_line(path: &Path, take: impl FnMut(Line)) -> Result<(), Error> {
+    each_line_of(path, TABLE_BYTES_MAX, take)
+}
+
+/// Of a longer table what stands within the bound: the most crowded triple of so many is crowded enough.
+fn each_line_of(path: &Path, bytes_max: u64, mut take: impl FnMut(Line)) -> Result<(), Error> {
     let refused = |source| Error::Read { path: path.to_owned(), source };
     let file = fs::File::open(path).map_err(refused)?;
-    let mut reader = BufReader::with_capacity(READ_BYTES, file.take(TABLE_BYTES_MAX));
+    let mut reader = BufReader::with_capacity(READ_BYTES, file.take(bytes_max));
     let mut text = String::new();
     let mut is_head = true;
     loop {
         text.clear();
         if reader.read_line(&mut text).map_err(refused)? == 0 {
+            return Ok(());
+        }
+        if reader.get_ref().limit() == 0 && !text.ends_with('\n') {
             return Ok(());
         }
         if !std::mem::take(&mut is_head) {
@@ -142,6 +150,25 @@ fn address(text: &str) -> Option<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_table_that_is_too_long_tells_what_stands_within_the_bound() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("tcp");
+        let line = "   0: 0700000A:9C40 0800000A:01BB 01 00000000:00000000 00:00000000 00000000 0 0 1\n";
+        fs::write(&path, format!("head\n{}", line.repeat(10))).expect("writes");
+        let lines = |bytes_max| {
+            let mut count = 0;
+            each_line_of(&path, bytes_max, |_| count += 1).map(|()| count)
+        };
+        let length = line.len() as u64;
+        for (bytes_max, wanted) in [(5 + 3 * length, 3), (5 + 3 * length + 20, 3), (3, 0), (1 << 20, 10)] {
+            assert_eq!(lines(bytes_max).expect("is read"), wanted, "{bytes_max}");
+        }
+        // Only the bound may cut a line.
+        fs::write(&path, "head\n   0: 0700000A:9C").expect("writes");
+        assert!(lines(1 << 20).is_err());
+    }
 
     #[test]
     fn addresses_of_both_families() {

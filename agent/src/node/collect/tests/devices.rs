@@ -147,7 +147,7 @@ fn counters_of_network_cards() {
     assert_eq!(of(CounterName::BandwidthOutExceeded, "eth1"), Some(5));
     assert_eq!(of(CounterName::LinklocalExceeded, "eth0"), None, "absent is not zero");
     assert_eq!(seen.counters.len(), 3);
-    assert_eq!(seen.figures(Resource::EnaConntrackAllowance, &Scope::Node), Some((Some(0), Limit::Of(1_000))));
+    assert_eq!(seen.figures(Resource::EnaConntrackAllowance, &Scope::Node), Some((None, Limit::Of(1_000))));
 
     look.ask = |_| Ok(vec![("conntrack_allowance_available".to_owned(), 400)]);
     let seen = Seen::again(Collector::Ena, &mut look);
