@@ -14,7 +14,7 @@ use crate::api::protocol::Verb;
 use crate::lines;
 
 /// What a running agent found: what stands, what waivers accept, what was resolved within a day, and what could not be
-/// told. Exits with 1 when something stands that no waiver accepts.
+/// told. Exits with 1 when something stands that no waiver accepts, or when a part of the answer cannot be read.
 #[derive(Args)]
 pub(super) struct Findings {
     /// How it looks.
@@ -31,6 +31,8 @@ struct Answer {
     findings: Vec<FindingRow>,
     doubts: Vec<CannotTellRow>,
     basis: Option<Value>,
+    /// Findings that this version cannot read, as those of a newer agent: open, or nobody can tell.
+    unread: usize,
 }
 
 impl Findings {
@@ -43,19 +45,31 @@ impl Findings {
             Shape::Text => answer.text(),
         };
         super::print(&text)?;
-        let is_open = answer.findings.iter().any(|finding| finding.state == State::Open);
+        if answer.unread > 0 {
+            eprintln!(
+                "sekisho: this version cannot read {} of the agent's lines; ask by the agent's own version, or with -o json",
+                answer.unread
+            );
+        }
+        let is_open = answer.unread > 0 || answer.findings.iter().any(|finding| finding.state == State::Open);
         Ok(if is_open { Exit::Found } else { Exit::Fine })
     }
 }
 
 impl Answer {
-    /// Lines of a kind that this version does not know are left out.
+    /// Lines of a kind that this version does not know are left out; what it should know and cannot read is counted.
     fn read(lines: &[Value]) -> Self {
         let mut answer = Self::default();
         for line in lines {
             match line.get("kind").and_then(Value::as_str) {
-                Some("finding") => answer.findings.extend(serde_json::from_value(line.clone()).ok()),
-                Some("cannot_tell") => answer.doubts.extend(serde_json::from_value(line.clone()).ok()),
+                Some("finding") => match serde_json::from_value(line.clone()) {
+                    Ok(finding) => answer.findings.push(finding),
+                    Err(_) => answer.unread += 1,
+                },
+                Some("cannot_tell") => match serde_json::from_value(line.clone()) {
+                    Ok(doubt) => answer.doubts.push(doubt),
+                    Err(_) => answer.unread += 1,
+                },
                 Some("basis") => answer.basis = Some(line.clone()),
                 _ => {}
             }
@@ -204,6 +218,11 @@ mod tests {
                 {"source": "pods", "error": "refused", "fresh_at": null}, {"source": "node", "error": null}]}),
             json!({"kind": "of another version"}),
         ];
+        assert_eq!(Answer::read(&lines).unread, 0);
+        let mut newer = finding("open", "high", "e");
+        newer["code"] = json!("of-a-newer-agent");
+        let doubt = json!({"kind": "cannot_tell", "code": "of-a-newer-agent"});
+        assert_eq!(Answer::read(&[newer, doubt]).unread, 2);
         let text = Answer::read(&lines).text();
         let place = |part: &str| text.find(part).unwrap_or_else(|| panic!("{part:?} is not in {text}"));
         assert!(place("2 open, 1 accepted, 1 resolved") < place("CRITICAL"));

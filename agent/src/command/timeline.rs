@@ -92,6 +92,12 @@ impl Timeline {
     pub(super) fn run(self) -> anyhow::Result<Exit> {
         let now = Zoned::now();
         let query = self.query(&now)?;
+        if let (Some(since), Some(until)) = (query.since, query.until)
+            && since > until
+        {
+            eprintln!("error: --since ({since}) is later than --until ({until})");
+            return Ok(Exit::Usage);
+        }
         let mut reader = Reader::open(&self.data_dir)?;
         let mut out = Out::new(self.output.into(), reader.coverage().node.clone(), now.clone());
         let result = if self.summary {
@@ -126,9 +132,6 @@ impl Timeline {
     fn query(&self, now: &Zoned) -> anyhow::Result<Query> {
         let since = self.since.as_ref().map(|when| when.at(now).context("--since")).transpose()?;
         let until = self.until.as_ref().map(|when| when.at(now).context("--until")).transpose()?;
-        if let (Some(since), Some(until)) = (since, until) {
-            anyhow::ensure!(since <= until, "--since ({since}) is later than --until ({until})");
-        }
         Ok(Query {
             since,
             until,
