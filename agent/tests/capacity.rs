@@ -60,6 +60,12 @@ fn every_setting_is_heard() {
     assert_eq!(m5(&["--max-eni", "1"])["interfaces"], 1);
     assert_eq!((&m5(&["--pod-eni"])["interfaces"], &m5(&["--pod-eni"])["branch_interfaces"]), (&3.into(), &9.into()));
     assert_eq!(m5(&["--custom-networking"])["max_pods"], 20);
+    let ipv6 = m5(&["--ipv6", "--warm-ip-target", "5"]);
+    assert_eq!(
+        (&ipv6["ip_family"], &ipv6["addresses_held"], &ipv6["prefixes_held"]),
+        (&"ipv6".into(), &1.into(), &1.into())
+    );
+    assert_eq!(m5(&[])["ip_family"], "ipv4");
     assert_eq!(m5(&["--max-pods", "8"])["fits"], false);
     assert_eq!(m5(&["--max-pods", "8", "--host-network-pods", "1"])["fits"], true);
 }
@@ -128,6 +134,7 @@ fn numbers_that_make_no_sense_exit_with_2() {
         &["--pods", "3", "--subnet-free-ips", "3"],
         &["--pods", "3", "--nodes", "0", "--subnet-free-ips", "3"],
         &["--pods", "3", "-o", "yaml"],
+        &["--pods", "3", "--ipv6", "--custom-networking"],
     ] {
         let output = run(&[&["plan"], &m5[..], args].concat());
         assert_eq!(output.status.code(), Some(2), "{args:?}: {}", text(&output.stderr));

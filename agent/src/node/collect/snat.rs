@@ -5,7 +5,8 @@
 //! (`nf_nat_l4proto_unique_tuple` of `net/netfilter/nf_nat_core.c`), whatever `ip_local_port_range` is. It gives up after
 //! some tries, so connections fail (`conntrack_insert_failed`) before the very last port is taken.
 //!
-//! The kernel walks its whole table for this, which takes it about 20 ms for 262,144 connections, so it is done seldom.
+//! The kernel walks its whole table for this and tells each translated connection: 48,000 of them took 70 ms of processor
+//! time in all (kernel 6.18), 1.5 µs each. So it is done once a minute.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -21,7 +22,7 @@ use super::{Error, Look, Roots, read};
 /// Ports that the kernel picks from.
 const LOWEST: u16 = 1_024;
 const PORTS: u64 = 65_536 - LOWEST as u64;
-/// Translated connections counted in one look: four remote services at their end. An answer takes about a microsecond.
+/// Translated connections counted in one look: four remote services at their end, and 0.4 s of processor time.
 const MAX_CONNECTIONS: u64 = 262_144;
 /// Most remote services told apart, at about 60 bytes: 4 MiB for the time of a look.
 const MAX_TRIPLES: usize = 65_536;

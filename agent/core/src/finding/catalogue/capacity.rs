@@ -9,12 +9,18 @@ const CAUSES: &[(&str, &str)] = &[
     ("open_files", "open files of a process, against its own limit"),
     ("conntrack_entries", "the kernel's connection tracking table"),
     ("ena_conntrack_allowance", "connections that the instance tracks for security groups"),
-    ("ephemeral_ports", "local ports towards one peer"),
+    (
+        "ephemeral_ports",
+        "local ports towards one peer: of a pod, of the node, or of an address of the node that pods' connections leave with (SNAT)",
+    ),
     ("neighbour_entries", "the neighbour table (ARP, NDP)"),
     ("memory", "memory of the node"),
     ("disk_bytes", "space of a file system"),
     ("disk_inodes", "inodes of a file system"),
-    ("subnet_ips", "free addresses of a subnet"),
+    (
+        "subnet_ips",
+        "free addresses of a subnet, as EC2 tells them, or as the CNI's failures there and pods without a sandbox show",
+    ),
 ];
 
 const SILENT: &[&str] = &[
