@@ -110,10 +110,11 @@ impl Growing {
         ensure!(headroom > 0, "{} of {} is used up and was not foreseen: {row}", self.resource, self.pod);
         let earliest_s = row["exhaustion_s"]["earliest_s"].as_u64().context("a range has two ends")?;
         ensure!(earliest_s <= likely_s, "{row}");
-        let pace = (used - base) as f64 / since.elapsed().max(Duration::from_millis(1)).as_secs_f64();
-        let expected = headroom as f64 / pace;
+        let float = |figure: u64| u32::try_from(figure).map(f64::from).context("a small figure");
+        let pace = float(used - base)? / since.elapsed().max(Duration::from_millis(1)).as_secs_f64();
+        let expected = float(headroom)? / pace;
         // Whole seconds are told: one more or less is no fault.
-        let told = likely_s as f64;
+        let told = float(likely_s)?;
         ensure!(
             told <= expected * FACTOR + 1.0 && told >= expected / FACTOR - 1.0,
             "{} of {}: {likely_s} s, and at the pace of this test it would be {expected:.1} s: {row}",

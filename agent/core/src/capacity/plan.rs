@@ -217,12 +217,11 @@ fn notes(of: &InstanceType, ask: &Ask) -> Vec<&'static str> {
     let settings = &ask.settings;
     let mut notes = Vec::new();
     if settings.ipv6 {
-        notes.push(match has_ipv6(of) {
-            true => {
-                "IPv6: a node holds one prefix (/80) of 2^48 addresses and the warm targets do not count: max-pods binds, \
-                 not addresses; of the IPv4 subnet each interface takes one"
-            }
-            false => "this type has no IPv6 prefixes: the CNI does not run with IPv6 on it",
+        notes.push(if has_ipv6(of) {
+            "IPv6: a node holds one prefix (/80) of 2^48 addresses and the warm targets do not count: max-pods binds, \
+             not addresses; of the IPv4 subnet each interface takes one"
+        } else {
+            "this type has no IPv6 prefixes: the CNI does not run with IPv6 on it"
         });
         if settings.pod_eni && of.branch_interfaces == 0 {
             notes.push(NO_TRUNK);

@@ -65,7 +65,7 @@ mod tests {
         environment(namespace, &owner, &spec).map(|found| *found)
     }
 
-    fn aws_node(env: Value) -> CniEnvironment {
+    fn aws_node(env: &Value) -> CniEnvironment {
         let spec = json!({"containers": [
             {"name": "aws-eks-nodeagent", "env": [{"name": "WARM_IP_TARGET", "value": "99"}]},
             {"name": "aws-node", "env": env},
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn literal_settings_are_read_and_nothing_else() {
-        let found = aws_node(json!([
+        let found = aws_node(&json!([
             {"name": "MINIMUM_IP_TARGET", "value": "1"}, {"name": "MINIMUM_IP_TARGET", "value": "12"},
             {"name": "WARM_IP_TARGET", "value": "0"}, {"name": "WARM_ENI_TARGET", "value": "many"},
             {"name": "WARM_PREFIX_TARGET", "value": "2"}, {"name": "MAX_ENI", "value": "-1"},
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn what_comes_from_elsewhere_is_not_known() {
-        let found = aws_node(json!([
+        let found = aws_node(&json!([
             {"name": "WARM_IP_TARGET", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}},
             {"name": "MINIMUM_IP_TARGET", "value": "$(OTHER)"},
         ]));

@@ -24,6 +24,7 @@ const TARGET_MAX: i64 = 5_000;
 
 /// What a node of an instance type holds for so many pods: interfaces and addresses, max-pods, branch interfaces, volumes.
 /// The figures of types are those compiled in; targets are the VPC CNI's environment variables.
+#[expect(clippy::struct_excessive_bools, reason = "switches of the command line")]
 #[derive(Args)]
 pub(super) struct Plan {
     /// As m5.large; all: every type that is known.

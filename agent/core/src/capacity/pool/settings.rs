@@ -4,6 +4,7 @@ use crate::capacity::IpamSettings;
 use crate::capacity::instances::InstanceType;
 
 /// See the CNI's README. 0 for a target of addresses means that it is not set, as the CNI reads it.
+#[expect(clippy::struct_excessive_bools, reason = "settings as the CNI names them")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// `WARM_ENI_TARGET`.
