@@ -26,6 +26,8 @@ pub struct Compiled {
     pub(super) lists: Vec<Option<Ranges>>,
     /// By number.
     pub(super) rules: Vec<Arc<GroupRule>>,
+    /// IPv6 ranges that rules name, by number: network and mask. Apart, so that all other rules are small.
+    pub(super) nets_v6: Vec<(u128, u128)>,
     /// The VPC's ranges, the first one first; empty: not known.
     pub(super) vpc: Vec<IpNet>,
 }
@@ -56,13 +58,18 @@ enum Class {
     Other,
 }
 
-/// The rules of one class. Most name a single number, so that a search finds those that matter.
+/// The rules of one class. Most name a single number, so that a search finds those that matter. Numbers stand apart from
+/// what they stand for: a search touches few lines of the cache.
 #[derive(Default)]
 struct Shelf {
-    /// Rules for one number, as [`key`] makes them. In the order of numbers, once all are there.
-    points: Vec<(u16, Entry)>,
+    /// Numbers of rules for one number, as [`key`] makes them. In order, once all are there.
+    points: Vec<u16>,
+    /// For each of `points`.
+    at_points: Vec<Entry>,
     /// Rules for several numbers: first and last.
-    spans: Vec<(u16, u16, Entry)>,
+    spans: Vec<(u16, u16)>,
+    /// For each of `spans`.
+    at_spans: Vec<Entry>,
 }
 
 /// One rule and whom it means.
@@ -77,10 +84,8 @@ pub(super) enum Whom {
         network: u32,
         mask: u32,
     },
-    V6 {
-        network: u128,
-        mask: u128,
-    },
+    /// Number of the range.
+    V6(u32),
     List(u32),
     Group(u32),
     /// A reference through a peering that is gone.
@@ -109,6 +114,7 @@ impl Compiled {
             list_numbers: FastMap::default(),
             lists: Vec::new(),
             rules: Vec::new(),
+            nets_v6: Vec::new(),
             vpc: Vec::new(),
         };
         let known: FastMap<_, _> = lists.iter().filter_map(|list| Some((&list.id, list.entries.as_ref()?))).collect();
@@ -116,7 +122,13 @@ impl Compiled {
             let mut sieves = Sieves { owner: group.owner.clone(), egress: Sieve::default(), ingress: Sieve::default() };
             for rule in &group.rules {
                 let peer = match &rule.peer {
-                    Peer::Net(net) => Whom::net(net),
+                    Peer::Net(IpNet::V4(net)) => {
+                        Whom::V4 { network: net.network().to_bits(), mask: net.netmask().to_bits() }
+                    }
+                    Peer::Net(IpNet::V6(net)) => {
+                        compiled.nets_v6.push((net.network().to_bits(), net.netmask().to_bits()));
+                        Whom::V6(index(compiled.nets_v6.len() - 1))
+                    }
                     Peer::PrefixList(id) => Whom::List(compiled.list(id, &known)),
                     Peer::Group { stale: Some(_), .. } => Whom::Nobody,
                     Peer::Group { id, .. } => Whom::Group(compiled.number(id)),
@@ -211,16 +223,20 @@ impl Sieve {
         let Some(shelf) = self.shelves.get_mut(class as usize) else { return };
         let entry = Entry { rule, peer };
         if first == last {
-            shelf.points.push((first, entry));
+            shelf.points.push(first);
+            shelf.at_points.push(entry);
         } else {
-            shelf.spans.push((first, last, entry));
+            shelf.spans.push((first, last));
+            shelf.at_spans.push(entry);
         }
     }
 
     /// To be called when all rules are there. Rules of one number stay in the order of the source.
     fn sort(&mut self) {
         for shelf in &mut self.shelves {
-            shelf.points.sort_by_key(|(point, _)| *point);
+            let mut points: Vec<_> = shelf.points.drain(..).zip(shelf.at_points.drain(..)).collect();
+            points.sort_by_key(|(point, _)| *point);
+            (shelf.points, shelf.at_points) = points.into_iter().unzip();
         }
     }
 
@@ -228,18 +244,14 @@ impl Sieve {
     pub(super) fn covering<'a>(&'a self, traffic: Traffic, mut visit: impl FnMut(&'a Entry)) {
         let (class, key) = key(traffic);
         if let Some(shelf) = self.shelves.get(class as usize) {
-            let from = shelf.points.partition_point(|(point, _)| *point < key);
-            for (_, entry) in shelf.points.iter().skip(from).take_while(|(point, _)| *point == key) {
-                visit(entry);
-            }
-            for (_, _, entry) in shelf.spans.iter().filter(|(first, last, _)| *first <= key && key <= *last) {
-                visit(entry);
-            }
+            let from = shelf.points.partition_point(|point| *point < key);
+            let points = shelf.points.iter().zip(&shelf.at_points).skip(from);
+            points.take_while(|(point, _)| **point == key).for_each(|(_, entry)| visit(entry));
+            let spans = shelf.spans.iter().zip(&shelf.at_spans);
+            spans.filter(|((first, last), _)| *first <= key && key <= *last).for_each(|(_, entry)| visit(entry));
         }
         if let Some(shelf) = self.shelves.get(Class::All as usize) {
-            for (_, _, entry) in &shelf.spans {
-                visit(entry);
-            }
+            shelf.at_spans.iter().for_each(visit);
         }
     }
 }
@@ -299,17 +311,6 @@ fn icmp(version: IcmpVersion) -> Class {
 pub(super) fn covers(service: Service, traffic: Traffic) -> bool {
     let ((class, first, last), (asked, key)) = (span(service), key(traffic));
     matches!(class, Class::All) || (class as usize == asked as usize && first <= key && key <= last)
-}
-
-// === impl Whom ===
-
-impl Whom {
-    fn net(net: &IpNet) -> Self {
-        match net {
-            IpNet::V4(net) => Self::V4 { network: net.network().to_bits(), mask: net.netmask().to_bits() },
-            IpNet::V6(net) => Self::V6 { network: net.network().to_bits(), mask: net.netmask().to_bits() },
-        }
-    }
 }
 
 // === impl Ranges ===

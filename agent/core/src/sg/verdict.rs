@@ -188,11 +188,13 @@ impl Compiled {
                 (Family::V4, _) => Match::Perhaps(Why::Address),
                 (Family::V6, _) => Match::No,
             },
-            Whom::V6 { network, mask } => match (other.family, other.address) {
-                (Family::V6, Some(IpAddr::V6(ip))) => Match::when(ip.to_bits() & mask == network),
-                (Family::V6, _) if mask == 0 => Match::Yes,
-                (Family::V6, _) => Match::Perhaps(Why::Address),
-                (Family::V4, _) => Match::No,
+            Whom::V6(number) => match (other.family, other.address, self.nets_v6.get(number as usize)) {
+                (Family::V4, ..) | (Family::V6, _, None) => Match::No,
+                (Family::V6, Some(IpAddr::V6(ip)), Some((network, mask))) => {
+                    Match::when(ip.to_bits() & mask == *network)
+                }
+                (Family::V6, _, Some((_, 0))) => Match::Yes,
+                (Family::V6, ..) => Match::Perhaps(Why::Address),
             },
             Whom::List(number) => match (self.lists.get(number as usize).and_then(Option::as_ref), other.address) {
                 (None, _) => Match::Perhaps(Why::List),
