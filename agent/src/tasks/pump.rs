@@ -34,8 +34,7 @@ use crate::telemetry::Telemetry;
 
 /// The Engine is told the time this often.
 const TICK: Duration = Duration::from_secs(1);
-/// After so many ticks the node's addresses are read anew, so that a new interface is known within half a minute, and the
-/// metrics of those who live are kept.
+/// After so many ticks the node's addresses are read anew: a new interface is known within half a minute. Metrics are kept.
 const LOOK_AROUND_TICKS: u32 = 30;
 /// After so many ticks those who ask EC2 are told what to ask. Making that up looks at every pod of the node.
 const WISH_TICKS: u32 = 5;
