@@ -72,6 +72,8 @@ pub struct Evaluator {
     traffic: Traffic,
     /// Pods whose groups are in force, as of the last evaluation.
     enforced: FastMap<Arc<str>, Option<Mode>>,
+    /// Pods that have no groups of their own and get none.
+    groupless: FastSet<Arc<str>>,
     started: Option<Moment>,
     evaluated: Option<BootNs>,
 }
@@ -161,7 +163,8 @@ impl Evaluator {
     pub fn fold(&mut self, outputs: &[Output], view: View<'_>) {
         self.traffic.rows(outputs);
         let pod_of_ip = pods_by_ip(view);
-        let steps = self.flows.rows(outputs, &self.enforced, &|ip| pod_of_ip.get(ip).cloned(), view.now.boot);
+        let pods = (&self.enforced, &self.groupless);
+        let steps = self.flows.rows(outputs, pods, &|ip| pod_of_ip.get(ip).cloned(), view.now.boot);
         for step in steps {
             self.flow_step(step, view);
         }
@@ -230,7 +233,7 @@ impl Evaluator {
         // Before the first list of pods nobody's absence means anything.
         if view.cluster.pods().is_told() {
             let evaluation = state::evaluate(view, &self.settings.papers, &self.flows.unjudged(), &self.traffic);
-            self.enforced = evaluation.enforced;
+            (self.enforced, self.groupless) = (evaluation.enforced, evaluation.groupless);
             self.judge(STATE_CODES, evaluation.judgements, view);
         }
         self.with(view, |ledger, context| ledger.tick(&is_alive, context));

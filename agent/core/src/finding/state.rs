@@ -8,7 +8,7 @@ use super::rules::traffic::Traffic;
 use super::{Code, Judgement, View};
 use crate::cluster::{Found, Pod};
 use crate::fast::{FastMap, FastSet};
-use crate::papers::enforcement::{Enforcement, Links, Mode, enforcement, mode};
+use crate::papers::enforcement::{Enforcement, Gap, Links, Mode, enforcement, mode};
 use crate::papers::{self, Account, Belongs, PodContext, Selected, Settings};
 use crate::sg::GroupId;
 
@@ -35,6 +35,8 @@ pub(super) struct Evaluation {
     pub(super) judgements: Vec<Judgement>,
     /// Pods whose groups are in force, by the uid that their cgroups tell, and how. The mode is not always known.
     pub(super) enforced: FastMap<Arc<str>, Option<Mode>>,
+    /// Pods that have no groups of their own and asked for none.
+    pub(super) groupless: FastSet<Arc<str>>,
 }
 
 /// Judges all pods that are certain, and the policies that concern them. `groups_wanted`: pods that made flows which a
@@ -60,6 +62,7 @@ pub(super) fn evaluate(
     let instance_groups = scene.node_groups().map(texts);
     let mut judgements = Vec::new();
     let mut enforced = FastMap::default();
+    let mut groupless = FastSet::default();
     for pod in pods.values() {
         let facts = &*pod.facts;
         let uid = cgroup_uid(pod);
@@ -79,8 +82,14 @@ pub(super) fn evaluate(
         let seen = view.host.pod(&uid).map(|(_, seen)| seen);
         let verdict = traffic.judge(&uid, facts, seen);
         judgements.push(Judgement { code: Code::TrafficUnaccounted, subject: papers::subject(facts), verdict });
-        if enforcement(facts, links.as_ref()) == Enforcement::Enforced {
-            enforced.insert(uid, mode(facts, links.as_ref(), &settings.veth_prefix).ok());
+        match enforcement(facts, links.as_ref()) {
+            Enforcement::Enforced => {
+                enforced.insert(uid, mode(facts, links.as_ref(), &settings.veth_prefix).ok());
+            }
+            Enforcement::Not(Gap::Interface) if facts.branch_limit == 0 => {
+                groupless.insert(uid);
+            }
+            Enforcement::Not(_) | Enforcement::CannotTell(_) => {}
         }
     }
     let of_node: Vec<_> = pods.values().map(|pod| (&*pod.facts, account(view, &pod.facts))).collect();
@@ -98,7 +107,7 @@ pub(super) fn evaluate(
     for policy in policies.iter().flatten() {
         judgements.extend(papers::judge_policy(policy, Selected::Pods(&of_node), settings, &belongs));
     }
-    Evaluation { judgements, enforced }
+    Evaluation { judgements, enforced, groupless }
 }
 
 /// The cluster whose cluster security group a group is: by the tag that EKS alone can set, else by its name. `None`: EC2 did not tell of the group.

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod bench;
+mod flow_others;
 mod flow_peers;
 mod flows;
 mod replay;

@@ -194,7 +194,7 @@ pub(super) const SGP_BLOCKED_FLOW: Entry = Entry {
     silent: &[
         "A success to that peer and port before: then it is a fail-over or a dead host.",
         "The rules of both ends let it pass, or no group judges it (same node in standard mode): not the groups.",
-        "A pod or process without these groups gets no answer either, and no rule is known to be missing: then the peer is dead.",
+        "A pod or process without these groups gets no answer either, and no rule is known to be missing: then the peer is dead. Others count while the pod fails, before and after their answer or since, and not while they open nothing new; a pod that may have the same groups is none of them.",
         "A NetworkPolicy that selects the pod: its drops look the same. Cannot tell, and the policy is named. As long as the policies are not known, the text says so.",
         "Refused connections: somebody answered.",
         "What no group judges: the metadata services, link-local addresses, AWS's services on the link, the pod itself.",
@@ -233,7 +233,7 @@ pub(super) const SGP_DNS_BLOCKED: Entry = Entry {
     about: "Names do not resolve unless the pod's groups let TCP and UDP 53 out to CoreDNS, and CoreDNS's group lets them in. It is the most frequent mistake with security groups for pods, and everything else then looks broken.",
     holds: "A pod whose groups are in force got no answer to at least three queries over at least 30 seconds, while another pod on the node got answers from the same resolver, or the rules from EC2 let no query out.",
     silent: &[
-        "The resolver answers nobody on this node.",
+        "The resolver answers nobody on this node, or left others without an answer half a minute ago: it is or was down for all.",
         "NodeLocal DNS is out of reach for pods in strict mode, which is named as the cause.",
         "The VPC's resolver at its link-local address (169.254.169.253): no group judges it.",
         "A pod in standard mode, and a resolver on the same node or outside the VPC: its groups do not see that. Cannot tell, as while the pod's mode is not known.",

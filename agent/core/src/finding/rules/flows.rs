@@ -19,6 +19,9 @@ pub(in crate::finding) const ATTEMPTS: u64 = 3;
 pub(in crate::finding) const OVER_NS: u64 = 30 * 1_000_000_000;
 /// What others got from a peer counts for this long.
 const OTHERS_NS: u64 = 600 * 1_000_000_000;
+/// A peer that leaves more than one attempt in so many of others without an answer is down for them: less is a datagram
+/// that was lost.
+const LOST_PART: u64 = 10;
 /// Attempts farther apart than this are not one run.
 const RUN_NS: u64 = 3_600 * 1_000_000_000;
 /// Most peers followed of all pods together, at about 300 bytes: 2.4 MiB. Beyond it the ones longest silent go; a pod of
@@ -80,7 +83,12 @@ pub(in crate::finding) struct Tries {
 struct OtherEnd {
     port: u16,
     about: About,
+    /// The fold that was noted last, and what it told.
+    fold: BootNs,
+    tally: Tally,
+    /// The last fold before that one in which it answered.
     reached: Option<BootNs>,
+    /// The last fold before that one in which it left many without an answer.
     failed: Option<BootNs>,
 }
 
@@ -130,12 +138,12 @@ pub(in crate::finding) struct Flows {
 }
 
 impl Flows {
-    /// Takes in the rows of a fold. `enforced`: pods with groups in force. `pod_of_ip`: the uid of the pod of this node
-    /// that has an address of its own.
+    /// Takes in the rows of a fold. `enforced`: pods with groups in force; `groupless`: pods without any, as far as that
+    /// is certain. `pod_of_ip`: the uid of the pod of this node that has an address of its own.
     pub(in crate::finding) fn rows(
         &mut self,
         outputs: &[Output],
-        enforced: &FastMap<Arc<str>, Option<Mode>>,
+        (enforced, groupless): (&FastMap<Arc<str>, Option<Mode>>, &FastSet<Arc<str>>),
         pod_of_ip: &dyn Fn(&str) -> Option<Arc<str>>,
         now: BootNs,
     ) -> Vec<Step> {
@@ -160,7 +168,10 @@ impl Flows {
                     let pair = Try { uid, ip: Arc::from(ip), port, about };
                     steps.extend(self.note(pair, tally, is_past_groups, now));
                 }
-                None if about != About::Probe => self.note_other(ip, port, about, tally, now),
+                // A pod of which it is not known whether it has the same groups is no other.
+                None if about != About::Probe && is_other(row, groupless) => {
+                    self.note_other(ip, port, about, tally, now);
+                }
                 None => {}
             }
         }
@@ -214,7 +225,7 @@ impl Flows {
         if tally.answered == 0 {
             let ends = self.others.entry(Arc::clone(&pair.ip)).or_default();
             if !ends.iter().any(|end| end.is(pair.port, pair.about)) {
-                ends.push(OtherEnd { port: pair.port, about: pair.about, reached: None, failed: None });
+                ends.push(OtherEnd::new(pair.port, pair.about));
             }
         }
         let tries = self.tries.entry(pair.clone()).or_default();
@@ -239,11 +250,7 @@ impl Flows {
     fn note_other(&mut self, ip: &str, port: u16, about: About, tally: Tally, now: BootNs) {
         let ends = self.others.get_mut(ip).into_iter().flatten();
         for end in ends.filter(|end| end.is(port, about)) {
-            if tally.answered > 0 {
-                end.reached = Some(now);
-            } else if tally.unanswered > 0 {
-                end.failed = Some(now);
-            }
+            end.note(tally, now);
         }
     }
 
@@ -257,7 +264,8 @@ impl Flows {
                 continue;
             }
             let others = self.others.get(&pair.ip).into_iter().flatten();
-            let others = others.filter(|end| end.is(pair.port, pair.about)).map(|end| end.says(now)).next();
+            let others =
+                others.filter(|end| end.is(pair.port, pair.about)).map(|end| end.says(tries.first, now)).next();
             let others = others.unwrap_or(Others::NotKnown);
             let times = if tries.is_told { tries.new } else { tries.failures };
             tries.is_told = true;
@@ -316,12 +324,42 @@ impl OtherEnd {
         self.port == port && self.about == about
     }
 
-    fn says(&self, now: BootNs) -> Others {
-        let lately = |at: Option<BootNs>| at.is_some_and(|at| now.since(at) <= OTHERS_NS);
-        match (lately(self.reached), lately(self.failed)) {
-            (true, _) => Others::Reached,
-            (false, true) => Others::Failed,
-            (false, false) => Others::NotKnown,
+    fn new(port: u16, about: About) -> Self {
+        Self { port, about, fold: BootNs::default(), tally: Tally::default(), reached: None, failed: None }
+    }
+
+    /// Takes in a row of the fold that ends now.
+    fn note(&mut self, tally: Tally, now: BootNs) {
+        if self.fold != now {
+            self.failed = self.failed();
+            if self.tally.answered_now > 0 {
+                self.reached = Some(self.fold);
+            }
+            (self.fold, self.tally) = (now, Tally::default());
+        }
+        self.tally.answered_now = self.tally.answered_now.saturating_add(tally.answered_now);
+        self.tally.unanswered = self.tally.unanswered.saturating_add(tally.unanswered);
+    }
+
+    /// The last fold in which it left many without an answer.
+    fn failed(&self) -> Option<BootNs> {
+        if self.tally.unanswered > self.tally.answered_now / LOST_PART { Some(self.fold) } else { self.failed }
+    }
+
+    /// What others get, for whoever fails since `first` and still now. An answer counts when this pod failed both before
+    /// and after it, for an outage may begin and end in the middle of a fold; and half a minute after others failed last.
+    fn says(&self, first: BootNs, now: BootNs) -> Others {
+        let lately = |at: &BootNs| now.since(*at) <= OTHERS_NS;
+        let latest = Some(self.fold).filter(|fold| *fold != now && self.tally.answered_now > 0);
+        let failed = self.failed();
+        let since = failed.map_or(first, |failed| failed.max(first));
+        let is_reached = latest.or(self.reached).filter(lately).is_some_and(|at| at > since);
+        if is_reached && now.since(since) >= OVER_NS {
+            Others::Reached
+        } else if failed.as_ref().is_some_and(lately) {
+            Others::Failed
+        } else {
+            Others::NotKnown
         }
     }
 }
@@ -329,8 +367,26 @@ impl OtherEnd {
 /// Attempts of a row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Tally {
+    /// To this pod or process, now or earlier.
     answered: u64,
+    /// In this fold: what an old connection was told long ago is no sign of life.
+    answered_now: u64,
     unanswered: u64,
+}
+
+impl Tally {
+    fn answered(count: u64) -> Self {
+        Self { answered: count, answered_now: count, unanswered: 0 }
+    }
+
+    /// It answered once, and nothing tells when.
+    fn once(count: u64) -> Self {
+        Self { answered: count, ..Self::default() }
+    }
+
+    fn unanswered(count: u64) -> Self {
+        Self { unanswered: count, ..Self::default() }
+    }
 }
 
 /// What a row tells about answers: from whom, and how often.
@@ -366,27 +422,37 @@ fn attempts(row: &FlowRow) -> Option<(About, &str, u16, Tally)> {
 fn tcp(row: &FlowRow, about: About) -> Tally {
     match row.outcome {
         // A reset or a refusal is an answer too: no group made it.
-        Some("established" | "reset" | "refused") => Tally { answered: row.connections, unanswered: 0 },
+        Some("established" | "reset" | "refused") => Tally::answered(row.connections),
+        _ if row.bytes_received > 0 => Tally::answered(row.connections.max(row.open)),
         // An established connection that was given up counts as timed out as well: it has a round trip time.
-        Some("timed_out" | "aborted") if row.rtt_us.is_some() => Tally { answered: row.connections, unanswered: 0 },
-        Some("timed_out") => Tally { answered: 0, unanswered: row.connections },
+        Some("timed_out" | "aborted") if row.rtt_us.is_some() => Tally::once(row.connections),
+        Some("timed_out") => Tally::unanswered(row.connections),
         Some("aborted") => {
             // A caller that gives up at once proves nothing; a SYN sent again does. The kubelet gives up after a second,
             // about when the SYN would be sent again.
             let retried = row.connections.min(row.retransmits.unwrap_or(0));
-            Tally { answered: 0, unanswered: if about == About::Probe { row.connections } else { retried } }
+            Tally::unanswered(if about == About::Probe { row.connections } else { retried })
         }
-        None if row.bytes_received > 0 || row.rtt_us.is_some() => Tally { answered: row.open, unanswered: 0 },
+        None if row.rtt_us.is_some() => Tally::once(row.open),
         _ => Tally::default(),
     }
 }
 
 fn udp(row: &FlowRow) -> Tally {
     match row.outcome {
-        _ if row.bytes_received > 0 => Tally { answered: row.connections.max(1), unanswered: 0 },
-        Some("one_way") => Tally { answered: 0, unanswered: row.connections },
-        Some("established") => Tally { answered: row.connections, unanswered: 0 },
+        _ if row.bytes_received > 0 => Tally::answered(row.connections.max(1)),
+        Some("one_way") => Tally::unanswered(row.connections),
+        Some("established") => Tally::once(row.connections),
         _ => Tally::default(),
+    }
+}
+
+/// Whether a row is of somebody who certainly has no groups of its own.
+fn is_other(row: &FlowRow, groupless: &FastSet<Arc<str>>) -> bool {
+    match row.who.identity.attribution {
+        AttributionKind::Host | AttributionKind::Container => true,
+        AttributionKind::Pod => groupless.contains(&*row.who.identity.uid),
+        AttributionKind::Unknown => false,
     }
 }
 
