@@ -111,7 +111,8 @@ pub fn check(manifests: Manifests, options: &Options) -> CheckReport {
         }
         by_namespace.entry(policy.namespace.clone()).or_default().push(Arc::new(policy));
     }
-    // A node that is not among the manifests: with branch interfaces, and not of Auto Mode.
+    // The node of a pod that was not admitted yet: with branch interfaces, and not of Auto Mode. That of one from a cluster
+    // is what it is, and not known unless it is among the manifests.
     let ordinary = NodeFacts { branch_interfaces: Some(1), ..NodeFacts::default() };
     let mut reports = Vec::with_capacity(pods.len());
     for ((namespace, kind, name, _), manifest) in pods {
@@ -129,7 +130,7 @@ pub fn check(manifests: Manifests, options: &Options) -> CheckReport {
         let around = PodContext {
             account,
             policies: Some(policies),
-            node: Some(pod.node.as_ref().and_then(|name| nodes.get(name)).unwrap_or(&ordinary)),
+            node: pod.node.as_ref().and_then(|name| nodes.get(name)).or(pod.uid.is_none().then_some(&ordinary)),
             events: pod.uid.as_ref().and_then(|uid| events.get(uid)).map(Vec::as_slice),
             ..PodContext::new(pod)
         };

@@ -12,7 +12,10 @@ fn place(line: u64) -> Place {
     Place { file: "cart.yaml".into(), document: 1, line }
 }
 
+/// An object; a pod from a cluster is on `node-1`.
 fn manifest(kind: &str, pod: PodFacts) -> PodManifest {
+    let node = pod.uid.as_ref().map(|_| "node-1".into());
+    let pod = PodFacts { node, ..pod };
     PodManifest { place: place(7), kind: kind.into(), pod }
 }
 
@@ -38,6 +41,7 @@ fn manifests(pods: Vec<PodManifest>, role: Option<&str>, policies: &[PolicyFacts
         pods,
         accounts: vec![Placed { place: place(3), fact: account(role) }],
         policies: policies.iter().map(placed).collect(),
+        nodes: vec![node(Some(9))],
         ..Manifests::default()
     }
 }
@@ -198,11 +202,15 @@ fn groups_of_pods_that_nobody_can_read_are_not_certain() {
 
 #[test]
 fn nodes_and_events_beside_pods_are_used() {
-    let on_node = PodFacts { node: Some("node-1".into()), ..pod() };
-    let mut auto = manifests(vec![manifest("Pod", on_node)], None, &[policy("a", &["sg-1"])]);
+    let mut auto = manifests(vec![manifest("Pod", pod())], None, &[policy("a", &["sg-1"])]);
     assert_eq!(codes(&check(auto.clone(), &Options::default())), ["sgp-not-enforced"]);
     auto.nodes = vec![NodeFacts { compute_type: Some("auto".into()), ..node(None) }];
-    assert_eq!(codes(&check(auto, &Options::default())), [""; 0]);
+    assert_eq!(codes(&check(auto.clone(), &Options::default())), [""; 0]);
+    // Its node may be one of Auto Mode, as far as these manifests tell.
+    auto.nodes = Vec::new();
+    let unknown = check(auto, &Options::default());
+    let doubt = one(&unknown).cannot_tell.iter().find(|doubt| doubt.code.name() == "sgp-not-enforced");
+    assert_eq!((codes(&unknown), doubt.map(|doubt| doubt.why)), (vec![], Some("node_unknown")));
     let mut stale = manifests(vec![manifest("Pod", branch_pod())], None, &[policy("a", &["sg-1"])]);
     let uid = branch_pod().uid.unwrap();
     stale.events = [(uid, vec![requested(&["sg-2"], 202)] as Vec<GroupEvent>)].into();
