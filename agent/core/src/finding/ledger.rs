@@ -40,6 +40,8 @@ pub struct Ledger {
     verdicts: BTreeMap<Code, [u64; 3]>,
     opened: BTreeMap<(Code, Severity, Arc<str>), u64>,
     refused: u64,
+    /// See [`Ledger::hold_waivers`].
+    holds_waivers: bool,
 }
 
 /// What every entry into the ledger needs to know.
@@ -112,13 +114,15 @@ impl Ledger {
         let member = finding.members.entry(Whom::of(subject)).or_insert_with(|| Member::new(subject, context));
         member.open = true;
         // At once, so that what a waiver accepts is never told as open.
-        member.accepted = (context.accept)(code, subject);
+        if !(self.holds_waivers && member.accepted.is_some()) {
+            member.accepted = (context.accept)(code, subject);
+        }
         member.repeat(violation.severity, times, context);
         finding.count = finding.count.saturating_add(times);
         if finding.severity.is_none_or(|severity| violation.severity >= severity) {
             finding.tell(violation);
         }
-        self.settle(context);
+        self.settle_one(&key, context);
     }
 
     /// A question that came up could not be answered; `object`: because of this one, as `NetworkPolicy shop/deny-all`.
@@ -136,16 +140,36 @@ impl Ledger {
 
     /// What a flow finding complained of works again.
     pub fn cleared(&mut self, code: Code, subject: &Subject, context: &Context<'_>) {
-        let Some(finding) = self.findings.get_mut(&Key::of(code, subject)) else { return };
+        let key = Key::of(code, subject);
+        let Some(finding) = self.findings.get_mut(&key) else { return };
         let uid = &subject.uid;
         finding.members.retain(|whom, _| whom.uid != *uid);
-        self.settle(context);
+        self.settle_one(&key, context);
     }
 
     /// Whether a finding of this code stands for a pod.
     pub fn is_open(&self, code: Code, subject: &Subject) -> bool {
         let finding = self.findings.get(&Key::of(code, subject));
         finding.is_some_and(|finding| finding.members.get(&Whom::of(subject)).is_some_and(|member| member.open))
+    }
+
+    /// The members of findings of this code that stand.
+    pub fn standing(&self, code: Code) -> impl Iterator<Item = Subject> {
+        let findings = self.findings.iter().filter(move |(key, _)| key.code == code);
+        findings.flat_map(|(key, finding)| {
+            let open = finding.members.iter().filter(|(_, member)| member.open);
+            open.map(|pair| key.subject(Some(pair)))
+        })
+    }
+
+    /// While pods are not told again after a start, nobody can ask whether a waiver matches them: what was accepted stays so.
+    pub fn hold_waivers(&mut self, hold: bool) {
+        self.holds_waivers = hold;
+    }
+
+    /// Counts what found no room before it came here.
+    pub fn refuse(&mut self, count: u64) {
+        self.refused = self.refused.saturating_add(count);
     }
 
     /// Time passes: ends what had its day, what was about pods that are gone, and waivers.
@@ -160,7 +184,8 @@ impl Ledger {
                     !is_over && (whom.uid.is_empty() || is_alive(&whom.uid))
                 }
             });
-            for (whom, member) in &mut finding.members {
+            let held = |member: &Member| self.holds_waivers && member.accepted.is_some();
+            for (whom, member) in finding.members.iter_mut().filter(|(_, member)| !held(member)) {
                 let accepted = (context.accept)(key.code, &key.subject(Some((whom, &*member))));
                 member.accepted = accepted;
             }
@@ -180,10 +205,14 @@ impl Ledger {
         let named: Vec<_> =
             unnamed.filter_map(|(key, whom)| name(&whom.uid).map(|subject| (key, whom, subject))).collect();
         for (before, whom, subject) in named {
-            let Some(old) = self.findings.get_mut(&before) else { continue };
-            let Some(mut member) = old.members.remove(&whom) else { continue };
             let key =
                 Key { namespace: subject.namespace.clone(), workload: subject.workload.clone(), ..before.clone() };
+            // Without room it goes on without a name. Asked while the old one has its member, so that it makes no room itself.
+            if !self.has_room(&key, &whom) {
+                continue;
+            }
+            let Some(old) = self.findings.get_mut(&before) else { continue };
+            let Some(mut member) = old.members.remove(&whom) else { continue };
             let mut new = Finding::new(&key, old.first_seen);
             (new.count, new.watched_since) = (member.count, member.watched_since);
             new.tell(old.violation());
@@ -283,23 +312,40 @@ impl Ledger {
         oldest.is_some_and(|oldest| self.findings.remove(&oldest).is_some())
     }
 
+    /// Brings one finding's state in line with its members: what happens often must not cost a look at all others.
+    fn settle_one(&mut self, key: &Key, context: &Context<'_>) {
+        let Some(finding) = self.findings.get_mut(key) else { return };
+        if finding.settle(context) {
+            count_opened(&mut self.opened, key, finding);
+        }
+        if finding.state.is_none() && finding.members.is_empty() {
+            self.findings.remove(key);
+        }
+    }
+
     /// Brings every finding's state in line with its members, and notes what changed.
     fn settle(&mut self, context: &Context<'_>) {
         for (key, finding) in &mut self.findings {
-            if finding.settle(context) && finding.state != Some(State::Resolved) {
-                let severity = finding.severity.unwrap_or(Severity::Info);
-                let label = (key.code, severity, Arc::clone(&key.namespace));
-                if self.opened.len() < MAX_OPENED || self.opened.contains_key(&label) {
-                    *self.opened.entry(label).or_default() += 1;
-                } else {
-                    let other = (key.code, severity, Arc::from(OTHER));
-                    *self.opened.entry(other).or_default() += 1;
-                }
+            if finding.settle(context) {
+                count_opened(&mut self.opened, key, finding);
             }
         }
         // What neither stands nor stood is not remembered.
         self.findings.retain(|_, finding| finding.state.is_some() || !finding.members.is_empty());
     }
+}
+
+/// Counts a finding that stands now and did not before.
+fn count_opened(opened: &mut BTreeMap<(Code, Severity, Arc<str>), u64>, key: &Key, finding: &Finding) {
+    if finding.state == Some(State::Resolved) {
+        return;
+    }
+    let severity = finding.severity.unwrap_or(Severity::Info);
+    let mut label = (key.code, severity, Arc::clone(&key.namespace));
+    if opened.len() >= MAX_OPENED && !opened.contains_key(&label) {
+        label.2 = Arc::from(OTHER);
+    }
+    *opened.entry(label).or_default() += 1;
 }
 
 /// Most counts of openings: 25 codes in some 40 namespaces. Beyond it they are counted for the namespace [`OTHER`].

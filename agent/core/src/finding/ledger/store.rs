@@ -58,9 +58,6 @@ pub enum RestoreError {
     /// Written by another version.
     #[error("the stored findings have version {0}; this agent reads version {VERSION}")]
     Version(u32),
-    /// More than this agent ever writes.
-    #[error("more findings are stored than an agent keeps")]
-    TooMany,
 }
 
 impl Ledger {
@@ -76,12 +73,23 @@ impl Ledger {
         if snapshot.version != VERSION {
             return Err(RestoreError::Version(snapshot.version));
         }
-        let members: usize = snapshot.findings.iter().map(|finding| finding.members.len()).sum();
-        if snapshot.findings.len() > MAX_FINDINGS || members > MAX_MEMBERS {
-            return Err(RestoreError::TooMany);
-        }
-        let count = snapshot.findings.len();
-        for stored in snapshot.findings {
+        let mut findings = snapshot.findings;
+        // What stands comes first: a file with more than there is room for costs the rest of it, and is said.
+        findings.sort_by_key(|stored| stored.state == State::Resolved);
+        let (mut count, mut room) = (0, MAX_MEMBERS);
+        for mut stored in findings {
+            if count >= MAX_FINDINGS {
+                self.refused += 1;
+                continue;
+            }
+            let over = stored.members.len().saturating_sub(room);
+            stored.members.truncate(room);
+            self.refused += over as u64;
+            room -= stored.members.len();
+            if over > 0 && stored.members.is_empty() {
+                continue;
+            }
+            count += 1;
             let key = Key::of(stored.code, &stored.subject);
             let finding = restored(&key, stored, &|moment| at(moment, same_boot, now));
             self.findings.insert(key, finding);

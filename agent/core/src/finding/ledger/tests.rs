@@ -293,18 +293,62 @@ fn a_restart_keeps_what_stands_and_forgets_what_was_suspected() {
 }
 
 #[test]
-fn a_snapshot_of_another_version_or_size_is_refused() {
+fn a_snapshot_of_another_version_is_refused() {
     let mut bench = Bench::default();
     bench.happens(0, REQUEST, 1);
     let mut value = serde_json::to_value(bench.ledger.snapshot()).unwrap();
-    let one = value["findings"][0].clone();
-    value["findings"] = serde_json::Value::Array(vec![one; MAX_FINDINGS + 1]);
-    let restore = |value: &serde_json::Value| {
-        Ledger::default().restore(serde_json::from_value(value.clone()).unwrap(), true, at(0))
-    };
-    assert_eq!(restore(&value), Err(RestoreError::TooMany));
     value["version"] = 2.into();
-    assert_eq!(restore(&value), Err(RestoreError::Version(2)));
+    let restored = Ledger::default().restore(serde_json::from_value(value).unwrap(), true, at(0));
+    assert_eq!(restored, Err(RestoreError::Version(2)));
+}
+
+#[test]
+fn of_a_snapshot_with_more_than_there_is_room_for_what_stands_is_kept_and_the_rest_counted() {
+    let mut bench = Bench::default();
+    bench.happens(0, REQUEST, 1);
+    let mut value = serde_json::to_value(bench.ledger.snapshot()).unwrap();
+    let template = value["findings"][0].clone();
+    let named = |workload: String, state: &str, members: usize| {
+        let mut one = template.clone();
+        one["subject"]["workload"] = workload.into();
+        one["state"] = state.into();
+        one["members"] = serde_json::Value::Array(vec![one["members"][0].clone(); members]);
+        one
+    };
+    let resolved = (0..3).map(|n| named(format!("old-{n}"), "resolved", 0));
+    let standing = (0..MAX_FINDINGS - 1).map(|n| named(format!("new-{n}"), "open", 1));
+    value["findings"] = resolved.chain(standing).collect();
+    let mut ledger = Ledger::default();
+    assert_eq!(ledger.restore(serde_json::from_value(value.clone()).unwrap(), true, at(0)), Ok(MAX_FINDINGS));
+    let states = |state| ledger.rows().filter(|row| row.state == state).count();
+    assert_eq!((states(State::Open), states(State::Resolved), ledger.refused()), (MAX_FINDINGS - 1, 1, 2));
+    // More pods than there is room for.
+    value["findings"] =
+        [named("all".into(), "open", MAX_MEMBERS), named("more".into(), "open", 2)].into_iter().collect();
+    let mut ledger = Ledger::default();
+    assert_eq!(ledger.restore(serde_json::from_value(value).unwrap(), true, at(0)), Ok(1));
+    assert_eq!(ledger.refused(), 2);
+}
+
+#[test]
+fn names_for_more_findings_than_there_is_room_for_are_not_given() {
+    let mut bench = Bench::default();
+    // Under one uid each, nameless, and nearly as many findings as fit.
+    for n in 0..MAX_FINDINGS {
+        let subject =
+            Subject { workload: format!("pod-{n}").into(), uid: format!("uid-{n}").into(), ..Subject::default() };
+        bench.with(0, |ledger, context| {
+            ledger.happened(REQUEST, &subject, fault(Severity::Medium, "read"), 1, context);
+        });
+    }
+    let name = |uid: &str| Some(Subject { uid: uid.into(), workload: format!("of-{uid}").into(), ..subject(0) });
+    bench.with(1, |ledger, context| ledger.rename(&name, context));
+    let count = bench.ledger.snapshot();
+    let mut after = Ledger::default();
+    after.restore(count, true, at(1)).unwrap();
+    assert_eq!(after.refused(), 0, "what is written down fits");
+    let standing = bench.ledger.rows().filter(|row| row.state == State::Open).count();
+    assert_eq!(standing, MAX_FINDINGS, "nothing is lost, with a name or without");
 }
 
 #[test]
