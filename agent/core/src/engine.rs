@@ -20,7 +20,7 @@ use crate::continuity::{Losses, Place};
 use crate::ec2::{self, Ec2};
 use crate::facts::Ec2Wishes;
 use crate::finding::ledger::{RestoreError, Snapshot};
-use crate::finding::{self, Evaluator, Ledger as Findings, View};
+use crate::finding::{self, Evaluator, Judgement, Ledger as Findings, Verdict, View};
 use crate::flow::{Context, Folder};
 use crate::flow_groups::audit::{Audit, audit};
 use crate::flow_groups::{self, FlowGroups};
@@ -300,7 +300,14 @@ impl Engine {
     /// The model's row and what it says of cliffs, when it is time for both.
     fn ceilings(&mut self, outputs: &mut Vec<Output>) {
         let Some(row) = self.capacity.tick(self.now, self.clock) else { return };
-        let judgements = self.capacity.judgements().to_vec();
+        let mut judgements = self.capacity.judgements().to_vec();
+        // What was found before a restart stands until its resource is told again.
+        for code in model::CODES {
+            let untold =
+                self.findings.ledger().standing(code).filter(|subject| !self.capacity.has_told(&subject.resource));
+            let verdict = || Verdict::CannotTell(model::NOT_TOLD);
+            judgements.extend(untold.map(|subject| Judgement { code, subject, verdict: verdict() }));
+        }
         let (findings, view) = self.findings();
         findings.judge(&model::CODES, judgements, view);
         // Where nobody looks at the node there is nothing to say.

@@ -206,6 +206,11 @@ pub fn judge_pod(context: &PodContext<'_>, settings: &Settings) -> Vec<Judgement
     judgements
 }
 
+/// Why nothing can be said of security groups on a node: it has a mechanism of its own, or may have one.
+pub fn elsewhere(node: Option<&NodeFacts>) -> Option<&'static str> {
+    groups::elsewhere_of(node, false)
+}
+
 /// The subject of a finding about a pod as a whole.
 pub fn subject(pod: &PodFacts) -> Subject {
     Subject {

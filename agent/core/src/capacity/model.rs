@@ -16,7 +16,7 @@ mod subnet;
 mod told;
 mod waiting;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use self::judge::Judge;
@@ -34,6 +34,9 @@ use crate::time::{BootNs, Clock};
 /// Codes that an evaluation is complete for.
 pub const CODES: [Code; 2] = [Code::CapacityLow, Code::CapacityExhausted];
 
+/// Why nothing can be said of a ceiling that was near before.
+pub const NOT_TOLD: &str = "the last reading is too old";
+
 /// A row, and an evaluation, this often.
 const EVERY_NS: u64 = 30_000_000_000;
 /// Most series of readings, of about 900 bytes: under 1 MiB. 250 pods have some 750. What comes beyond has no forecast.
@@ -50,6 +53,8 @@ pub struct Capacity {
     series: BTreeMap<(Resource, Scope), Series>,
     judge: Judge,
     judgements: Vec<Judgement>,
+    /// Resources that were told since the start.
+    told: BTreeSet<Resource>,
     next: Option<BootNs>,
     clock: Clock,
     refused: u64,
@@ -94,11 +99,12 @@ impl Capacity {
                 self.push((line.resource, line.scope.clone()), used, now);
             }
         }
-        let present: std::collections::BTreeSet<_> = lines.iter().map(|line| (line.resource, &line.scope)).collect();
+        let present: BTreeSet<_> = lines.iter().map(|line| (line.resource, &line.scope)).collect();
         self.series.retain(|(resource, scope), _| present.contains(&(*resource, scope)));
         let waiting = self.known.waiting(now).unwrap_or_default();
         let mut refusals = self.readings.refusals(now);
         refusals.extend(subnet::dry(&refusals, &self.readings, &waiting, &lines, now));
+        self.told.extend(lines.iter().map(|line| line.resource).chain(self.readings.counted()));
         self.judgements = self.judge.evaluate(&judge::Seen {
             lines: &lines,
             series: &self.series,
@@ -136,6 +142,11 @@ impl Capacity {
         let known = derived::instance(&self.readings, &self.known).is_some();
         let name = || self.known.instance_name().or_else(|| self.readings.instance_name());
         name().filter(|_| !known).map(Arc::clone)
+    }
+
+    /// Whether a resource, by its name, was told since the start: by a reading, or by a count of refusals.
+    pub fn has_told(&self, resource: &str) -> bool {
+        self.told.iter().any(|told| told.name() == resource)
     }
 
     /// Readings, pods and series that found no room since the start.

@@ -81,6 +81,13 @@ impl HostSide {
         &self.time_exceeded
     }
 
+    /// Whether every counter of these that was read at all was read at or after a moment. All interfaces are read at once.
+    pub fn is_counted_since(&self, at: BootNs) -> bool {
+        let linklocal: Vec<_> = self.linklocal_exceeded.values().filter_map(Readings::last).collect();
+        let is_late = |last: Option<BootNs>| last.is_none_or(|last| last >= at);
+        is_late(self.time_exceeded.last()) && is_late(linklocal.into_iter().max())
+    }
+
     /// Whether any interface dropped link-local packets over its allowance between two moments; see [`Readings::rose`].
     pub fn linklocal_exceeded(&self, from: BootNs, to: BootNs) -> Option<bool> {
         let answers = self.linklocal_exceeded.values().map(|readings| readings.rose(from, to));
@@ -105,6 +112,10 @@ impl HostSide {
 }
 
 impl Readings {
+    fn last(&self) -> Option<BootNs> {
+        self.0.back().map(|(at, _)| *at)
+    }
+
     fn note(&mut self, now: BootNs, value: u64) {
         // A counter that shrank began anew: what was read before says nothing any more.
         if self.0.back().is_some_and(|(_, before)| *before > value) {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::Counts;
-use crate::facts::PodFacts;
+use crate::facts::{Phase, PodFacts};
 use crate::fast::{FastMap, FastSet};
 use crate::time::BootNs;
 
@@ -32,6 +32,8 @@ pub struct Pod {
     pub facts: Arc<PodFacts>,
     /// When it was heard of first.
     pub since: BootNs,
+    /// When it was told as running first; `None`: not yet.
+    pub running: Option<BootNs>,
     gone: Option<BootNs>,
     /// Another pod claims its uid.
     contradicted: bool,
@@ -107,6 +109,7 @@ impl Pods {
             if same_object(&known.facts, &pod) {
                 // The gone list's entry stays as a no-op when it came back.
                 known.gone = None;
+                known.running = known.running.or_else(|| runs(&pod).then_some(now));
                 let (before, after) = (known.facts.config_hash.clone(), pod.config_hash.clone());
                 known.facts = pod;
                 self.rehash(&uid, before, after);
@@ -120,7 +123,8 @@ impl Pods {
             return;
         }
         self.rehash(&uid, None, pod.config_hash.clone());
-        self.by_uid.insert(uid, Pod { facts: pod, since: now, gone: None, contradicted: false });
+        let running = runs(&pod).then_some(now);
+        self.by_uid.insert(uid, Pod { facts: pod, since: now, running, gone: None, contradicted: false });
     }
 
     /// A pod's object is gone. It keeps its name for [`REMEMBER_GONE_NS`].
@@ -264,6 +268,10 @@ impl Pods {
         }
         false
     }
+}
+
+fn runs(pod: &PodFacts) -> bool {
+    pod.phase == Some(Phase::Running)
 }
 
 fn same_object(a: &PodFacts, b: &PodFacts) -> bool {

@@ -7,7 +7,7 @@ use super::ledger::{Context, Ledger};
 use super::rules::agent::{AgentRuns, Step};
 use super::rules::flood::Flood;
 use super::rules::flows::{Flows, Step as FlowStep};
-use super::rules::groups::{self, Outcome};
+use super::rules::groups::{self, History, Outcome};
 use super::rules::traffic::Traffic;
 use super::rules::unanswered::{Answer, Unanswered, is_on_node};
 use super::rules::unfiltered::{self, Past};
@@ -15,7 +15,7 @@ use super::rules::{self, requests};
 use super::state::{self, STATE_CODES};
 use super::{Code, Judgement, Subject};
 use crate::attribution::Attribution;
-use crate::cluster::{Cluster, HostSide, Pod};
+use crate::cluster::{Cluster, HostSide, Pod, REMEMBER_GONE_NS};
 use crate::facts::{HostFact, Phase, PodFacts};
 use crate::fast::{FastMap, FastSet};
 use crate::flow_groups::{FlowGroups, Known};
@@ -113,6 +113,9 @@ impl Evaluator {
         let span = (time, view.now.boot);
         self.unanswered.request(row, subject.clone(), is_on_node(row, pod), own, span);
         let Some(subject) = subject else { return };
+        if let Some((code, why)) = requests::doubt(row) {
+            self.ledger.cannot_tell(code, &subject, why, None, view.now);
+        }
         for (code, violation) in requests::judge(row, &subject, own) {
             self.with(view, |ledger, context| ledger.happened(code, &subject, violation, 1, context));
         }
@@ -180,9 +183,13 @@ impl Evaluator {
 
     /// A look at the node, after it was taken into `view`.
     pub fn host(&mut self, fact: &HostFact, view: View<'_>) {
-        if let HostFact::Links(links) = fact {
-            let veths: Vec<_> = view.host.veths().collect();
-            self.traffic.links(links, &veths, view.now.boot);
+        match fact {
+            HostFact::Links(links) => {
+                let veths: Vec<_> = view.host.veths().collect();
+                self.traffic.links(links, &veths, view.now.boot);
+            }
+            HostFact::Pods(pods) => self.traffic.seen(pods),
+            _ => {}
         }
     }
 
@@ -213,6 +220,8 @@ impl Evaluator {
 
     /// Appends the findings that changed.
     pub fn put_out(&mut self, outputs: &mut Vec<Output>) {
+        let refused = [&mut self.unanswered.refused, &mut self.agent.refused, &mut self.flows.refused];
+        self.ledger.refuse(refused.into_iter().map(std::mem::take).sum());
         self.ledger.put_out(outputs);
     }
 
@@ -220,18 +229,24 @@ impl Evaluator {
         self.agent.expire(view.now.boot);
         let name = |uid: &str| pod_of(view, uid).map(papers::subject);
         self.with(view, |ledger, context| ledger.rename(&name, context));
+        let is_told = view.cluster.pods().is_told();
+        // After a start pods may be there that nobody told yet, static ones under another uid than their cgroups'.
+        let age_ns = self.started.map_or(0, |started| view.now.boot.since(started.boot));
+        let is_early = !is_told && (view.cluster.is_watched() || age_ns < REMEMBER_GONE_NS);
+        self.ledger.hold_waivers(is_early);
         let living: FastSet<&str> = view.attribution.living_pods().collect();
         // A pod is over when neither its object nor a cgroup of it is there.
         let is_alive = |uid: &str| {
             let pods = view.cluster.pods();
             let pod = pods.by_uid(uid).or_else(|| pods.of_cgroup(uid));
             let has_cgroup = |uid: &str| living.contains(uid);
-            has_cgroup(uid)
+            is_early
+                || has_cgroup(uid)
                 || pod.is_some_and(|pod| pod.is_present() || pod.facts.config_hash.as_deref().is_some_and(has_cgroup))
         };
         self.flows.expire(&is_alive);
         // Before the first list of pods nobody's absence means anything.
-        if view.cluster.pods().is_told() {
+        if is_told {
             let evaluation = state::evaluate(view, &self.settings.papers, &self.flows.unjudged(), &self.traffic);
             (self.enforced, self.groupless) = (evaluation.enforced, evaluation.groupless);
             self.judge(STATE_CODES, evaluation.judgements, view);
@@ -245,7 +260,13 @@ impl Evaluator {
         };
         let Some(pod) = pod_of(view, &uid) else { return };
         let mode = self.enforced.get(&uid).copied().flatten();
-        match groups::judge(step, pod, mode, self.flows.has_forgotten(&uid), view) {
+        let started = self.started.unwrap_or(view.now).wall;
+        let history = History {
+            has_forgotten: self.flows.has_forgotten(&uid),
+            is_older: pod.created.is_some_and(|created| created < started),
+            is_open: &|code, subject| self.ledger.is_open(code, subject),
+        };
+        match groups::judge(step, pod, mode, &history, view) {
             None => {}
             Some(Outcome::Violated(code, subject, violation, times)) => {
                 self.with(view, |ledger, context| ledger.happened(code, &subject, violation, times, context));
@@ -311,7 +332,7 @@ fn own_identity(view: View<'_>, pod: &PodFacts, subject: Option<&Subject>) -> Op
     let account = state::account(view, pod);
     let named = subject.map(|subject| &*subject.container).filter(|name| !name.is_empty());
     let containers = pod.containers.iter().filter(|container| named.is_none_or(|name| *container.name == *name));
-    let mut own = containers.map(|container| identity::of_container(pod, container, account).is_own());
+    let mut own = containers.map(|container| identity::is_own(pod, container, account));
     let first = own.next()?;
     own.all(|other| other == first).then_some(first).flatten()
 }

@@ -2,6 +2,7 @@
 //! what *is* so is judged from objects instead.
 
 pub(super) mod agent;
+mod attempts;
 pub(super) mod flood;
 pub(super) mod flows;
 pub(super) mod groups;
@@ -27,10 +28,16 @@ pub mod why {
     /// Standard mode leaves traffic on one node, and what leaves the VPC by the node's address, to others than the pod's
     /// groups.
     pub const NOT_FILTERED: &str = "not_filtered_in_standard_mode";
+    /// The pod is older than the agent's watch: whether the peer answered it before is not known.
+    pub const OLDER: &str = "pod_older_than_watch";
+    /// Credentials were asked for and something was given; whether it was a key was not seen.
+    pub const KEY_NOT_SEEN: &str = "key_not_seen";
     /// More peers than there is room for: whether one of them ever answered is not known any more.
     pub const FORGOTTEN: &str = "successes_forgotten";
     /// A runtime class: the pod has a kernel or a network stack of its own.
     pub const SANDBOX: &str = "sandboxed_pod";
+    /// No span of five minutes was seen whole of late, or only one, which exceeded: it proves nothing alone.
+    pub const NO_SPAN: &str = "no_span_proves_it";
     /// Nobody looked at the pod's network namespace.
     pub const NOT_SEEN: &str = "network_namespace_not_seen";
     /// The rules of the groups are not read.

@@ -48,7 +48,6 @@ pub(super) fn evaluate(
     traffic: &Traffic,
 ) -> Evaluation {
     let policies = view.cluster.policies();
-    let links = view.host.links().map(|(at, links)| Links::new(links, at.wall));
     // In an order of their own: the ledger's texts must not depend on that of a hash map.
     let pods: BTreeMap<&str, &Pod> = view
         .cluster
@@ -57,6 +56,10 @@ pub(super) fn evaluate(
         .filter(|pod| pod.is_certain())
         .filter_map(|pod| Some((pod.facts.uid.as_deref()?, pod)))
         .collect();
+    let links = view.host.links().map(|(at, links)| {
+        let late = pods.values().filter(|pod| pod.running.is_some_and(|running| running > at.boot));
+        Links::new(links, at.wall).too_old_for(late.filter_map(|pod| pod.facts.uid.clone()))
+    });
     let scene = view.flow_groups.scene(view.known);
     let texts = |ids: Vec<GroupId>| ids.iter().map(|id| Arc::from(id.as_str())).collect::<Vec<Arc<str>>>();
     let instance_groups = scene.node_groups().map(texts);
@@ -104,8 +107,9 @@ pub(super) fn evaluate(
         (Some(Found::Present(cluster)), Some(own)) if cluster == *own => Belongs::Cluster(cluster),
         (Some(Found::Present(cluster)), Some(_)) => Belongs::OtherCluster(cluster),
     };
+    let elsewhere = papers::elsewhere(view.cluster.node().map(|node| &**node));
     for policy in policies.iter().flatten() {
-        judgements.extend(papers::judge_policy(policy, Selected::Pods(&of_node), settings, &belongs));
+        judgements.extend(papers::judge_policy(policy, Selected::Pods(&of_node, elsewhere), settings, &belongs));
     }
     Evaluation { judgements, enforced, groupless }
 }

@@ -6,12 +6,14 @@
 //! `pkg/networkutils/names.go`, `pkg/sgpp/utils.go` and `cmd/routed-eni-cni-plugin/driver/driver.go` of
 //! aws/amazon-vpc-cni-k8s.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use sha1::{Digest as _, Sha1};
 
 use super::why;
 use crate::facts::{Branch, BranchInterface, LinkFacts, PodFacts};
-use crate::fast::FastMap;
+use crate::fast::{FastMap, FastSet};
 use crate::time::WallNs;
 
 /// Host veths of pods in strict mode begin with it, whatever the CNI is told.
@@ -56,12 +58,22 @@ pub enum Gap {
 pub struct Links<'a> {
     by_name: FastMap<&'a str, &'a LinkFacts>,
     at: WallNs,
+    /// Uids of pods that were told as running only after this.
+    too_old_for: FastSet<Arc<str>>,
 }
 
 impl<'a> Links<'a> {
     /// Interfaces as they were at a moment.
     pub fn new(links: &'a [LinkFacts], at: WallNs) -> Self {
-        Self { by_name: links.iter().map(|link| (&*link.name, link)).collect(), at }
+        let by_name = links.iter().map(|link| (&*link.name, link)).collect();
+        Self { by_name, at, too_old_for: FastSet::default() }
+    }
+
+    /// They say nothing of these pods, which were told as running only later: the CNI makes a pod's device well after the
+    /// kubelet took the pod.
+    #[must_use]
+    pub fn too_old_for(self, uids: impl IntoIterator<Item = Arc<str>>) -> Self {
+        Self { too_old_for: uids.into_iter().collect(), ..self }
     }
 
     fn get(&self, name: &str) -> Option<&'a LinkFacts> {
@@ -147,9 +159,12 @@ fn interfaces(pod: &PodFacts) -> &[BranchInterface] {
     }
 }
 
-/// Interfaces that were read after the pod started.
+/// Interfaces that were read after the pod started and was told as running.
 fn current<'a, 'b>(pod: &PodFacts, links: Option<&'a Links<'b>>) -> Result<&'a Links<'b>, &'static str> {
     let links = links.ok_or(why::LINKS)?;
+    if pod.uid.as_ref().is_some_and(|uid| links.too_old_for.contains(uid)) {
+        return Err(why::LINKS_OLD);
+    }
     match pod.started.or(pod.created) {
         Some(started) if started >= links.at => Err(why::LINKS_OLD),
         _ => Ok(links),

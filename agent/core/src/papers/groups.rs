@@ -202,12 +202,17 @@ pub(crate) fn last_requested(events: &[GroupEvent]) -> Option<&GroupEvent> {
 
 /// Where this mechanism is not in use, or may not be. A pod that was not admitted has no node yet.
 fn elsewhere(context: &PodContext<'_>) -> Option<&'static str> {
-    let on = |compute| context.node.is_some_and(|node| is_compute(node, compute));
+    elsewhere_of(context.node, context.pod.fargate).filter(|why| *why != why::NODE || context.pod.uid.is_some())
+}
+
+/// Where this mechanism is not in use, or may not be, of a node.
+pub(super) fn elsewhere_of(node: Option<&NodeFacts>, fargate: bool) -> Option<&'static str> {
+    let on = |compute| node.is_some_and(|node| is_compute(node, compute));
     if on(COMPUTE_AUTO) {
         Some(why::AUTO_MODE)
-    } else if context.pod.fargate || on(COMPUTE_FARGATE) {
+    } else if fargate || on(COMPUTE_FARGATE) {
         Some(why::FARGATE)
-    } else if context.node.is_none() && context.pod.uid.is_some() {
+    } else if node.is_none() {
         Some(why::NODE)
     } else {
         None

@@ -110,6 +110,14 @@ pub fn of_container(pod: &PodFacts, container: &ContainerFacts, account: Account
     Identity { why: format!("container {}: {why}", container.name), kind, role: None, missed, evidence: Vec::new() }
 }
 
+/// Whether a container has an identity of its own, or one was meant for it; `None`: not known. What was meant for it stands
+/// in its account: without that, having none says nothing.
+pub fn is_own(pod: &PodFacts, container: &ContainerFacts, account: Account<'_>) -> Option<bool> {
+    let is_told =
+        matches!(account, Account::Known(_)) || !eligible(pod).any(|eligible| eligible.name == container.name);
+    of_container(pod, container, account).is_own().filter(|own| *own || is_told)
+}
+
 /// The identity of a pod: the strongest that an app or sidecar container has; with others beside it, `why` says so.
 pub fn of_pod(pod: &PodFacts, account: Account<'_>) -> Identity {
     let long_lived =

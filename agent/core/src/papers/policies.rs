@@ -13,8 +13,8 @@ use crate::finding::{Code, Judgement, Severity, Subject, Verdict};
 pub enum Selected<'a> {
     /// The policy is judged for its own sake, as in a review of manifests.
     Always,
-    /// These pods, with their accounts.
-    Pods(&'a [(&'a PodFacts, Account<'a>)]),
+    /// These pods, with their accounts; and why their node says nothing of this mechanism, if so.
+    Pods(&'a [(&'a PodFacts, Account<'a>)], Option<&'static str>),
 }
 
 /// Whose cluster security group a group is, as its tags and its name tell.
@@ -52,10 +52,10 @@ pub fn judge_policy(
 fn invalid(policy: &PolicyFacts, selected: Selected<'_>) -> Verdict {
     let Some(fault) = demand::fault(policy) else { return Verdict::Holds };
     let would = |pod: &PodFacts, account: Account<'_>| match &fault {
-        Fault::NoSelector => true,
+        Fault::NoSelector => Selects::Yes,
         Fault::NoGroups => {
             let with_groups = PolicyFacts { groups: vec!["sg-".into()], ..policy.clone() };
-            demand::selects(&with_groups, pod, account) == Selects::Yes
+            demand::selects(&with_groups, pod, account)
         }
         Fault::Selector(field, _) => {
             let mut sound = PolicyFacts { groups: vec!["sg-".into()], ..policy.clone() };
@@ -64,11 +64,16 @@ fn invalid(policy: &PolicyFacts, selected: Selected<'_>) -> Verdict {
                 _ => sound.service_account_selector = Some(crate::facts::Selector::default()),
             }
             // The other selector may be none either, and then nothing narrows it.
-            matches!(demand::selects(&sound, pod, account), Selects::Yes | Selects::Invalid(_))
+            match demand::selects(&sound, pod, account) {
+                Selects::Invalid(_) => Selects::Yes,
+                other => other,
+            }
         }
     };
-    if !concerns(policy, selected, would) {
-        return Verdict::Holds;
+    match concerns(policy, selected, would) {
+        Ok(true) => {}
+        Ok(false) => return Verdict::Holds,
+        Err(why) => return Verdict::CannotTell(why),
     }
     let object = policy_object(policy);
     let (cause, text, evidence) = match &fault {
@@ -116,9 +121,14 @@ fn cluster_group(
     if named.is_empty() && others.is_empty() && is_unknown && settings.cluster_groups.is_empty() {
         return Verdict::CannotTell(why::CLUSTER_GROUP);
     }
-    let selects = |pod: &PodFacts, account: Account<'_>| demand::selects(policy, pod, account) == Selects::Yes;
-    if (named.is_empty() && others.is_empty()) || !concerns(policy, selected, selects) {
+    let selects = |pod: &PodFacts, account: Account<'_>| demand::selects(policy, pod, account);
+    if named.is_empty() && others.is_empty() {
         return Verdict::Holds;
+    }
+    match concerns(policy, selected, selects) {
+        Ok(true) => {}
+        Ok(false) => return Verdict::Holds,
+        Err(why) => return Verdict::CannotTell(why),
     }
     let object = policy_object(policy);
     let (cause, text) = if others.is_empty() {
@@ -138,13 +148,22 @@ fn cluster_group(
     violated(Severity::Info, cause, text, vec![evidence])
 }
 
-fn concerns(policy: &PolicyFacts, selected: Selected<'_>, would: impl Fn(&PodFacts, Account<'_>) -> bool) -> bool {
-    match selected {
-        Selected::Always => true,
-        Selected::Pods(pods) => {
-            pods.iter().any(|(pod, account)| pod.namespace == policy.namespace && would(pod, *account))
+/// Whether a policy concerns a pod of the node; an error where nobody can tell.
+fn concerns(
+    policy: &PolicyFacts,
+    selected: Selected<'_>,
+    would: impl Fn(&PodFacts, Account<'_>) -> Selects,
+) -> Result<bool, &'static str> {
+    let Selected::Pods(pods, elsewhere) = selected else { return Ok(true) };
+    let mut unsure = None;
+    for (pod, account) in pods.iter().filter(|(pod, _)| pod.namespace == policy.namespace) {
+        match would(pod, *account) {
+            Selects::Yes => return elsewhere.map_or(Ok(true), Err),
+            Selects::CannotTell(why) => unsure = Some(why),
+            Selects::No | Selects::Invalid(_) => {}
         }
     }
+    unsure.map_or(Ok(false), Err)
 }
 
 #[cfg(test)]

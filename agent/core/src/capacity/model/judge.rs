@@ -165,7 +165,7 @@ impl Judge {
         for (code, now, raised) in codes {
             raised.retain(|key| now.contains(key) || !told.contains(&key.0));
             for key in raised.iter().filter(|key| !now.contains(*key)) {
-                let verdict = Verdict::CannotTell("the last reading is too old");
+                let verdict = Verdict::CannotTell(super::NOT_TOLD);
                 judgements.push(judgement(code, key, verdict, seen));
             }
         }

@@ -181,6 +181,11 @@ impl Readings {
         streaks.collect()
     }
 
+    /// Resources whose refusals are counted, refused or not.
+    pub(super) fn counted(&self) -> impl Iterator<Item = Resource> {
+        self.counters.keys().filter_map(|(name, _)| refused_resource(*name))
+    }
+
     /// How often a counter of the node grew in its present streak, and for how long, as long as that is lately.
     pub(super) fn streak(&self, name: CounterName, now: BootNs) -> Option<(u64, u64)> {
         let (first, last, times) = self.counters.get(&(name, Scope::Node))?.streak?;

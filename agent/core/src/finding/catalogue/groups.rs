@@ -192,7 +192,7 @@ pub(super) const SGP_BLOCKED_FLOW: Entry = Entry {
     about: "Security groups drop without a word, so a rule that is missing looks like a peer that is dead: connections hang until the client gives up. This finding is for the workload whose connections hang. With the rules from EC2 it names the one that is missing, on the pod's side or on the peer's; without them it says that the peer does not answer, and no more.",
     holds: "A pod whose groups are in force made at least three connection attempts over at least 30 seconds to one peer and port without an answer, and none succeeded since it is watched.",
     silent: &[
-        "A success to that peer and port before: then it is a fail-over or a dead host.",
+        "A success to that peer and port before: then it is a fail-over or a dead host. Of a pod older than the agent's watch nobody can tell, unless others get answers meanwhile or it was found before.",
         "The rules of both ends let it pass, or no group judges it (same node in standard mode): not the groups.",
         "A pod or process without these groups gets no answer either, and no rule is known to be missing: then the peer is dead. Others count while the pod fails, before and after their answer or since, and not while they open nothing new; a pod that may have the same groups is none of them.",
         "A NetworkPolicy that selects the pod: its drops look the same. Cannot tell, and the policy is named. As long as the policies are not known, the text says so.",

@@ -18,7 +18,11 @@ const MAX_RUNS: usize = 1_024;
 
 /// See the module's text.
 #[derive(Debug, Default)]
-pub(in crate::finding) struct AgentRuns(FastMap<Subject, Runs>);
+pub(in crate::finding) struct AgentRuns {
+    runs: FastMap<Subject, Runs>,
+    /// Failures that are not followed for want of room, to be counted.
+    pub(in crate::finding) refused: u64,
+}
 
 #[derive(Debug, Default)]
 struct Runs {
@@ -79,7 +83,7 @@ impl AgentRuns {
                 let Some(run) = self.run(subject, now, |runs| &mut runs.refused) else { return Step::Reached };
                 let count = run.count;
                 run.last = now;
-                if let Some(runs) = self.0.get_mut(subject) {
+                if let Some(runs) = self.runs.get_mut(subject) {
                     runs.failed = Run::default();
                 }
                 if count < FAILURES {
@@ -97,7 +101,7 @@ impl AgentRuns {
                 Step::Violated(Code::PodIdentityRefused, evident(violation(Severity::Medium, cause, text), row), times)
             }
             (MetadataOutcome::Ok, _) => {
-                self.0.remove(subject);
+                self.runs.remove(subject);
                 Step::Works
             }
             _ => Step::Nothing,
@@ -106,15 +110,16 @@ impl AgentRuns {
 
     /// Forgets runs that nothing was added to for long.
     pub(in crate::finding) fn expire(&mut self, now: BootNs) {
-        self.0.retain(|_, runs| now.since(runs.failed.last.max(runs.refused.last)) <= RUN_NS);
+        self.runs.retain(|_, runs| now.since(runs.failed.last.max(runs.refused.last)) <= RUN_NS);
     }
 
     /// The run that a failure belongs to, counted; `None` without room.
     fn run(&mut self, subject: &Subject, now: BootNs, of: fn(&mut Runs) -> &mut Run) -> Option<&mut Run> {
-        if self.0.len() >= MAX_RUNS && !self.0.contains_key(subject) {
+        if self.runs.len() >= MAX_RUNS && !self.runs.contains_key(subject) {
+            self.refused += 1;
             return None;
         }
-        let run = of(self.0.entry(subject.clone()).or_default());
+        let run = of(self.runs.entry(subject.clone()).or_default());
         if run.count == 0 || now.since(run.last) > RUN_NS {
             *run = Run { count: 0, since: now, last: now };
         }

@@ -23,12 +23,22 @@ pub(in crate::finding) enum Outcome {
     Cleared(Code, Subject),
 }
 
-/// Judges one step. `has_forgotten`: successes of the pod were forgotten for want of room.
+/// What is known of a pod's connections before.
+pub(in crate::finding) struct History<'a> {
+    /// Successes were forgotten for want of room.
+    pub(in crate::finding) has_forgotten: bool,
+    /// The pod is older than the agent's watch.
+    pub(in crate::finding) is_older: bool,
+    /// Whether a finding stands: then it was found when more was known.
+    pub(in crate::finding) is_open: &'a dyn Fn(Code, &Subject) -> bool,
+}
+
+/// Judges one step.
 pub(in crate::finding) fn judge(
     step: Step,
     pod: &PodFacts,
     mode: Option<Mode>,
-    has_forgotten: bool,
+    history: &History<'_>,
     view: View<'_>,
 ) -> Option<Outcome> {
     match step {
@@ -38,7 +48,7 @@ pub(in crate::finding) fn judge(
             let past = past_groups(is_past_groups, mode);
             let tried = Tried { pair, times, failures, seconds: over_ns / 1_000_000_000, past, others };
             match tried.pair.about {
-                About::Flow => Some(flow(&tried, subject, pod, has_forgotten, view)),
+                About::Flow => Some(flow(&tried, subject, pod, history, view)),
                 About::Dns => Some(dns(&tried, subject, pod, mode, view)),
                 About::Probe => probe(&tried, subject, pod, mode, view),
             }
@@ -86,12 +96,12 @@ fn subject(pair: &Try, pod: &PodFacts) -> Subject {
     Subject { peer: peer.into(), ..papers::subject(pod) }
 }
 
-fn flow(tried: &Tried, subject: Subject, pod: &PodFacts, has_forgotten: bool, view: View<'_>) -> Outcome {
+fn flow(tried: &Tried, subject: Subject, pod: &PodFacts, history: &History<'_>, view: View<'_>) -> Outcome {
     let code = Code::SgpBlockedFlow;
     if let Some(policy) = network_policy(pod, view) {
         return Outcome::CannotTell(code, subject, why::NETWORK_POLICY, Some(policy));
     }
-    if has_forgotten {
+    if history.has_forgotten {
         return Outcome::CannotTell(code, subject, why::FORGOTTEN, None);
     }
     let known = match judged::ask(&tried.pair, pod, view) {
@@ -103,7 +113,10 @@ fn flow(tried: &Tried, subject: Subject, pod: &PodFacts, has_forgotten: bool, vi
     if let Some(why) = tried.past {
         return Outcome::CannotTell(code, subject, why, None);
     }
+    let is_watched = !history.is_older || (history.is_open)(code, &subject);
     let (cause, others) = match tried.others {
+        // It may be a fail-over of a peer that answered before the agent's start.
+        Others::NotKnown if !is_watched => return Outcome::CannotTell(code, subject, why::OLDER, None),
         Others::Failed => return Outcome::CannotTell(code, subject, why::PEER_SILENT, None),
         Others::Reached => ("only_this_pod", "; others on this node, without its groups, get answers"),
         Others::NotKnown => {
@@ -111,8 +124,9 @@ fn flow(tried: &Tried, subject: Subject, pod: &PodFacts, has_forgotten: bool, vi
         }
     };
     let unread = unread(view);
+    let answered = if history.is_older { "none answered since the agent watches" } else { "none ever answered" };
     let text = format!(
-        "{} gets no answer from {}: {} attempts in {} s, none ever answered{others}{unread}{known}",
+        "{} gets no answer from {}: {} attempts in {} s, {answered}{others}{unread}{known}",
         whom(&subject),
         subject.peer,
         tried.failures,

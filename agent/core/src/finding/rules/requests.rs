@@ -1,6 +1,6 @@
 //! Requests to the instance metadata service that were answered, or went through a proxy. Each judged by itself.
 
-use super::{violation, whom};
+use super::{violation, whom, why};
 use crate::finding::{Code, Evidence, Severity, Subject, Violation};
 use crate::input::{Category, ImdsVersion};
 use crate::output::{MetadataRow, ProcessView, service_name};
@@ -35,6 +35,13 @@ pub(in crate::finding) fn judge(row: &MetadataRow, subject: &Subject, own: Optio
     found
 }
 
+/// What cannot be told of a request: an answer below the path of the instance's own credentials may have held them.
+pub(in crate::finding) fn doubt(row: &MetadataRow) -> Option<(Code, &'static str)> {
+    let is_answered = row.service == service_name(agent_ebpf::wire::Service::Imds) && row.status == Some(OK);
+    let is_unseen = row.category == Some(Category::IdentityCredentials) && row.access_key_id.is_none();
+    (is_answered && is_unseen).then_some((Code::IdentityCredentialsTaken, why::KEY_NOT_SEEN))
+}
+
 fn taken(row: &MetadataRow, who: &str, own: Option<bool>) -> Option<(Code, Violation)> {
     match row.category? {
         Category::RoleCredentials => {
@@ -49,7 +56,7 @@ fn taken(row: &MetadataRow, who: &str, own: Option<bool>) -> Option<(Code, Viola
             let text = format!("{who} took the credentials of the node's role {role}{more}");
             Some((Code::NodeCredentialsTaken, violation(severity, cause, text)))
         }
-        // Without a key id it was one of the paths beside the credentials, or the answer was not seen whole.
+        // Without a key id it was one of the paths beside the credentials, or the answer was not seen whole: see `doubt`.
         Category::IdentityCredentials if row.access_key_id.is_some() => {
             let text = format!("{who} took the credentials of the instance's own identity");
             Some((Code::IdentityCredentialsTaken, violation(Severity::Medium, "taken", text)))

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::{violation, whom, why};
 use crate::facts::{LinkFacts, PodFacts, PodHostFacts};
-use crate::fast::FastMap;
+use crate::fast::{FastMap, FastSet};
 use crate::finding::{Evidence, Severity, Verdict, Violation};
 use crate::output::{AttributionKind, FlowRow, Output, Protocol};
 use crate::time::BootNs;
@@ -31,6 +31,8 @@ const MAX_PODS: usize = crate::cluster::MAX_PODS;
 pub(in crate::finding) struct Traffic {
     pods: FastMap<Arc<str>, Moved>,
     since: Option<BootNs>,
+    /// Pods that had packet sockets: that these are gone ends what was found of them.
+    had_sockets: FastSet<Arc<str>>,
     /// Something was not seen in this span: it proves nothing.
     is_spoiled: bool,
     has_seen_tcp: bool,
@@ -44,7 +46,9 @@ struct Moved {
     retransmits: u64,
     /// The interface's totals at the span's start.
     start: Option<Totals>,
-    /// Spans in a row that exceeded, and by how much the last.
+    /// The last span was seen whole.
+    is_proven: bool,
+    /// Spans in a row that exceeded, and by how much the last. What two of them said stands until one says otherwise.
     exceeded: u8,
     excess: u64,
 }
@@ -102,10 +106,10 @@ impl Traffic {
             };
             match moved.start {
                 Some(start) if is_over && is_proof => moved.close(start, totals),
-                Some(_) if is_over => moved.exceeded = 0,
+                Some(_) if is_over => moved.prove_nothing(),
                 Some(start) if start.index == totals.index => continue,
                 // Its interface was seen in the middle of the span: the sockets' bytes before do not count.
-                _ => moved.exceeded = 0,
+                _ => moved.prove_nothing(),
             }
             (moved.start, moved.socket_bytes, moved.retransmits) = (Some(totals), 0, 0);
         }
@@ -113,6 +117,13 @@ impl Traffic {
             (self.since, self.is_spoiled) = (Some(now), false);
             self.pods.retain(|uid, _| veths.iter().any(|(known, _)| known == uid));
         }
+    }
+
+    /// Pods were looked at from outside: their packet sockets.
+    pub(in crate::finding) fn seen(&mut self, pods: &[PodHostFacts]) {
+        self.had_sockets.retain(|uid| pods.iter().any(|pod| pod.uid == *uid));
+        let has = pods.iter().filter(|pod| pod.packet_sockets.is_some_and(|sockets| sockets > 0));
+        self.had_sockets.extend(has.take(MAX_PODS).map(|pod| Arc::clone(&pod.uid)));
     }
 
     /// What is so of a pod now.
@@ -132,7 +143,7 @@ impl Traffic {
                 );
                 violated("packet_sockets", text, "net/packet", sockets.to_string())
             }
-            (_, Some(moved)) if moved.exceeded >= SPANS => {
+            (_, Some(moved)) if moved.exceeded >= SPANS && moved.is_proven => {
                 let text = format!(
                     "the interface of {who} moved {} bytes more in five minutes than its sockets account for",
                     moved.excess
@@ -140,18 +151,32 @@ impl Traffic {
                 violated("interface_bytes", text, "bytes", moved.excess.to_string())
             }
             (None, None) => Verdict::CannotTell(why::NOT_SEEN),
-            _ => Verdict::Holds,
+            (_, Some(moved)) if moved.is_proven && moved.exceeded == 0 => Verdict::Holds,
+            (Some(0), moved) if self.had_sockets.contains(uid) && moved.is_none_or(|moved| moved.exceeded == 0) => {
+                Verdict::Holds
+            }
+            _ => Verdict::CannotTell(why::NO_SPAN),
         }
     }
 }
 
 impl Moved {
+    /// A span in which something was not seen.
+    fn prove_nothing(&mut self) {
+        self.is_proven = false;
+        // Two in a row are to stand side by side: what is late in one stands in the next.
+        if self.exceeded < SPANS {
+            self.exceeded = 0;
+        }
+    }
+
     fn close(&mut self, start: Totals, end: Totals) {
         let is_same = start.index == end.index && start.bytes <= end.bytes && start.packets <= end.packets;
         if !is_same {
-            self.exceeded = 0;
+            self.prove_nothing();
             return;
         }
+        self.is_proven = true;
         let headers = (end.packets - start.packets).saturating_mul(HEADER_BYTES);
         let known =
             self.socket_bytes.saturating_add(headers).saturating_add(self.retransmits.saturating_mul(SEGMENT_BYTES));

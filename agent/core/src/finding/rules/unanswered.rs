@@ -27,6 +27,8 @@ const POD_HOPS: u8 = 2;
 pub(in crate::finding) struct Unanswered {
     waiting: VecDeque<Waiting>,
     hop_limit: Option<(BootNs, u8)>,
+    /// Requests given up for want of room, to be counted.
+    pub(in crate::finding) refused: u64,
 }
 
 #[derive(Debug)]
@@ -66,6 +68,7 @@ impl Unanswered {
         if let Some(subject) = subject {
             if self.waiting.len() >= MAX_WAITING {
                 self.waiting.pop_front();
+                self.refused += 1;
             }
             let evidence = super::requests::evidence(row);
             self.waiting.push_back(Waiting { from, to: now, subject, own, evidence });
@@ -78,12 +81,18 @@ impl Unanswered {
         let mut answers = Vec::new();
         for _ in 0..self.waiting.len() {
             let Some(waiting) = self.waiting.pop_front() else { break };
+            // Each counter that is read at all is waited for: the one that is read last may name the cause.
+            if !host.is_counted_since(waiting.to) && now.since(waiting.to) <= WAIT_NS {
+                self.waiting.push_back(waiting);
+                continue;
+            }
             let throttled = host.linklocal_exceeded(waiting.from, waiting.to) == Some(true);
             let died_here = host.time_exceeded().rose(waiting.from, waiting.to);
-            let cause = match (throttled, hop_limit, died_here) {
+            let cause = match (throttled, died_here, hop_limit) {
                 (true, ..) => Ok("link_local_throttled"),
-                (false, Some(..POD_HOPS), _) | (false, None, Some(true)) => Ok("hop_limit"),
-                (false, Some(_), _) | (false, None, Some(false)) => Err(why::OTHER_REASON),
+                // Also beside a limit that was large enough an hour ago.
+                (false, Some(true), _) | (false, _, Some(..POD_HOPS)) => Ok("hop_limit"),
+                (false, Some(false), _) | (false, None, Some(_)) => Err(why::OTHER_REASON),
                 (false, None, None) if now.since(waiting.to) > WAIT_NS => Err(why::NO_COUNTER),
                 (false, None, None) => {
                     self.waiting.push_back(waiting);
@@ -105,8 +114,10 @@ impl Unanswered {
 fn describe(waiting: &Waiting, cause: &'static str, hop_limit: Option<u8>) -> Violation {
     let severity = if waiting.own == Some(true) { Severity::Info } else { Severity::Low };
     let because = match (cause, hop_limit) {
-        ("hop_limit", Some(hops)) => format!("the instance's hop limit is {hops}, and a pod is {POD_HOPS} hops away"),
-        ("hop_limit", None) => "answers ran out of hops on the node meanwhile (ICMP time exceeded)".to_owned(),
+        ("hop_limit", Some(hops @ ..POD_HOPS)) => {
+            format!("the instance's hop limit is {hops}, and a pod is {POD_HOPS} hops away")
+        }
+        ("hop_limit", _) => "answers ran out of hops on the node meanwhile (ICMP time exceeded)".to_owned(),
         _ => "the interface dropped link-local packets over its allowance meanwhile".to_owned(),
     };
     let who = whom(&waiting.subject);

@@ -13,7 +13,7 @@ fn settings(groups: &[&str]) -> Settings {
 fn judged(policy: &PolicyFacts, pods: &[&PodFacts], settings: &Settings) -> [Verdict; 2] {
     let account = account(None);
     let pods: Vec<_> = pods.iter().map(|pod| (*pod, Account::Known(&account))).collect();
-    let judgements = judge_policy(policy, Selected::Pods(&pods), settings, &|_| Belongs::Unknown);
+    let judgements = judge_policy(policy, Selected::Pods(&pods, None), settings, &|_| Belongs::Unknown);
     assert!(judgements.iter().all(|judgement| judgement.subject.policy == policy.name));
     assert_eq!(
         judgements.iter().map(|judgement| judgement.code).collect::<Vec<_>>(),
@@ -75,4 +75,28 @@ fn the_cluster_security_group_is_an_advice() {
     assert!(violation(&verdict).text.contains("cluster security group sg-2:"), "{verdict:?}");
     let [_, verdict] = judged(&policy("cart", &["sg-1"]), &[&pod()], &settings(&[]));
     assert_eq!(verdict, Verdict::CannotTell(why::CLUSTER_GROUP));
+}
+
+#[test]
+fn an_account_that_was_not_read_leaves_open_whom_a_policy_concerns() {
+    let by_account = PolicyFacts {
+        pod_selector: None,
+        service_account_selector: Some(equal(&[("team", "x")])),
+        ..policy("cart", &["sg-1"])
+    };
+    let none = PolicyFacts { groups: Vec::new(), ..by_account.clone() };
+    let pod = pod();
+    let verdict = |policy, account, elsewhere| {
+        let pods = [(&pod, account)];
+        let judgements =
+            judge_policy(policy, Selected::Pods(&pods, elsewhere), &settings(&["sg-1"]), &|_| Belongs::Unknown);
+        judgements.into_iter().map(|judgement| judgement.verdict).collect::<Vec<_>>()
+    };
+    assert_eq!(verdict(&none, Account::Unknown, None)[0], Verdict::CannotTell(why::ACCOUNT));
+    assert_eq!(verdict(&by_account, Account::Unknown, None)[1], Verdict::CannotTell(why::ACCOUNT));
+    assert_eq!(verdict(&none, Account::Gone, None)[0], Verdict::CannotTell(why::ACCOUNT_GONE));
+    // On a node with a mechanism of its own nothing is said of it.
+    let all = PolicyFacts { groups: Vec::new(), ..policy("cart", &[]) };
+    assert_eq!(verdict(&all, Account::Unknown, Some(why::AUTO_MODE))[0], Verdict::CannotTell(why::AUTO_MODE));
+    violation(&verdict(&all, Account::Unknown, None)[0]);
 }
