@@ -157,6 +157,7 @@ impl Cluster {
             ClusterFact::GroupEvents { uid, mut events } => {
                 // Of a pod that is not known nothing is kept: whoever asks for events asks for pods first.
                 if self.pods.by_uid(&uid).is_some() {
+                    self.counts.no_room += events.len().saturating_sub(MAX_EVENTS) as u64;
                     events.truncate(MAX_EVENTS);
                     self.events.insert(uid, events);
                 }

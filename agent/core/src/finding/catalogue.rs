@@ -113,10 +113,10 @@ impl Code {
             | Self::MetadataV1Used
             | Self::MetadataForwarded
             | Self::MetadataUnanswered
+            | Self::SgpUnfilteredFlow
             | Self::RecordFlood => Lasts::AfterRequest,
             Self::PodIdentityUnreachable
             | Self::PodIdentityRefused
-            | Self::SgpUnfilteredFlow
             | Self::SgpBlockedFlow
             | Self::SgpDnsBlocked
             | Self::SgpProbeBlocked => Lasts::UntilSuccess,

@@ -7,7 +7,7 @@ use crate::capacity::{Collector, Counter, CounterName, Scope};
 use crate::facts::{ClusterFact, HostFact, NodeFacts, Phase, PodFacts, PolicyFacts, Selector};
 use crate::finding::{Code, Severity};
 use crate::input::{Category, Input, Method};
-use crate::testing::{CGROUP, cluster, pod, pod_cgroup, pod_present, pods};
+use crate::testing::{CGROUP, cluster, pod, pod_present, pods};
 
 // === metadata-unanswered ===
 
@@ -163,5 +163,4 @@ fn an_answer_of_which_the_key_was_not_seen_may_have_held_credentials() {
     let mut bench = Bench::with_pods([pod(1)]);
     bench.request(1, unseen.status(404));
     assert_eq!((bench.open(), bench.doubts(Code::IdentityCredentialsTaken)), (vec![], vec![]));
-    let _ = pod_cgroup(1);
 }
