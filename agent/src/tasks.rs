@@ -180,7 +180,7 @@ pub(crate) async fn run(config: Config, options: Options) -> Result<(), Error> {
     );
     match ledger::Store::new(&config.data_dir, node::boot_id(&config.roots.proc)) {
         Ok(store) => pump.keep(store),
-        Err(error) => tracing::warn!(error = pump::chain(&error), "findings are kept in memory alone"),
+        Err(error) => tracing::warn!(error = crate::lines::chain(&error), "findings are kept in memory alone"),
     }
     if let Some(rings) = rings {
         pump.outlived_by(rings);
@@ -421,7 +421,7 @@ pub(crate) fn examine(config: &Config) -> Examination {
     let mut collectors = Vec::new();
     if let Some(root) = root.clone() {
         let mut sources = node::collect::sources(&look_settings(config, root));
-        collect::once(&mut sources, |facts| collectors.extend(facts.iter().filter_map(pump::standing)));
+        collect::once(&mut sources, |facts| collectors.extend(facts.iter().filter_map(collect::standing)));
     }
     let probes = root.filter(|_| !missing).map(|root| {
         let (sender, _inputs) = mpsc::channel(INPUT_BATCHES);

@@ -11,6 +11,7 @@ use agent_core::input::Input;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
+use crate::api::protocol::{Collector as Standing, CollectorState};
 use crate::node::collect::{Error, Look, Source};
 
 /// A look takes milliseconds, a local server's answer at most two seconds. One that takes longer is left behind.
@@ -257,6 +258,22 @@ fn jittered(every: Duration, random: u64) -> Duration {
     let steps = u64::from(2 * JITTER_PERCENT + 1);
     let percent = 100 - JITTER_PERCENT + u32::try_from(random % steps).unwrap_or(0);
     every * percent / 100
+}
+
+/// How a source stands, when that is what a fact says.
+pub(super) fn standing(fact: &HostFact) -> Option<Standing> {
+    let HostFact::Collector { collector, error, absent, duration_ns } = fact else { return None };
+    let state = match (error, absent) {
+        (None, _) => CollectorState::Ok,
+        (Some(_), true) => CollectorState::Absent,
+        (Some(_), false) => CollectorState::Failed,
+    };
+    Some(Standing {
+        name: collector.name().to_owned(),
+        state,
+        why: error.clone().unwrap_or_default(),
+        duration_us: duration_ns / 1_000,
+    })
 }
 
 #[cfg(test)]

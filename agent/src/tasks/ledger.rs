@@ -5,10 +5,17 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use agent_core::engine::Engine;
 use agent_core::finding::ledger::Snapshot;
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinHandle;
 
+use crate::lines::chain;
+
+/// How long the disk may take while the agent stops.
+const SAVE_WAIT: Duration = Duration::from_secs(1);
 const FILE: &str = "findings.json";
 /// Where a file goes that cannot be used; the one set aside before is replaced.
 const ASIDE: &str = "findings.json.unusable";
@@ -99,6 +106,83 @@ impl Store {
             std::fs::rename(&new, &path)
         };
         write().map_err(|source| Error::Write(path.clone(), source))
+    }
+}
+
+/// Keeps the findings of an Engine: writes them when they changed, one write at a time.
+#[derive(Default)]
+pub(super) struct Saver {
+    /// `None`: nowhere.
+    store: Option<Store>,
+    /// The write under way.
+    saving: Option<JoinHandle<()>>,
+    /// Something changed since the last write.
+    is_unsaved: bool,
+}
+
+impl Saver {
+    /// One that keeps them in this store.
+    pub(super) fn new(store: Store) -> Self {
+        Self { store: Some(store), ..Self::default() }
+    }
+
+    /// Tells the Engine what was found before a restart.
+    pub(super) fn restore(&self, engine: &mut Engine) {
+        let Some(store) = &self.store else { return };
+        match store.load() {
+            Ok(None) => {}
+            Ok(Some((ledger, same_boot))) => match engine.restore(ledger, same_boot) {
+                Ok(findings) => tracing::info!(findings, "findings of before the start are restored"),
+                Err(error) => {
+                    tracing::warn!(%error, "findings of before the start are set aside");
+                    if let Err(error) = store.set_aside() {
+                        tracing::warn!(error = chain(&error), "they could not be set aside");
+                    }
+                }
+            },
+            Err(error) => tracing::warn!(error = chain(&error), "findings of before the start are not known"),
+        }
+    }
+
+    /// Notes whether something changed.
+    pub(super) fn changed(&mut self, it_did: bool) {
+        self.is_unsaved |= it_did;
+    }
+
+    /// Begins a write when something changed and none is under way.
+    pub(super) fn save(&mut self, engine: &Engine) {
+        if self.is_unsaved && self.saving.as_ref().is_none_or(JoinHandle::is_finished) {
+            self.begin(engine);
+        }
+    }
+
+    /// The last write: after one that may be under way, for the file has one new one beside it.
+    pub(super) async fn finish(&mut self, engine: &Engine) {
+        let both = async {
+            if let Some(saving) = self.saving.take() {
+                // It has told by itself what went wrong.
+                let _ = saving.await;
+            }
+            self.begin(engine);
+            if let Some(saving) = self.saving.take() {
+                let _ = saving.await;
+            }
+        };
+        if tokio::time::timeout(SAVE_WAIT, both).await.is_err() {
+            tracing::warn!("the disk takes nothing; findings stay on it as they were written last");
+        }
+    }
+
+    /// Writes in a thread of its own: a disk may take its time.
+    fn begin(&mut self, engine: &Engine) {
+        let Some(store) = self.store.clone() else { return };
+        self.is_unsaved = false;
+        let bytes = store.encode(engine.ledger().snapshot());
+        self.saving = Some(tokio::task::spawn_blocking(move || {
+            if let Err(error) = store.save(&bytes) {
+                tracing::warn!(error = chain(&error), "findings could not be kept");
+            }
+        }));
     }
 }
 

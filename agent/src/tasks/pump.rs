@@ -16,17 +16,17 @@ use agent_core::output::Output;
 use agent_core::time::{BootNs, Clock, Moment, WallNs};
 use agent_ebpf::wire::Owner;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
 use super::answers;
 use super::aws::Wisher;
 use super::cluster::Reach;
+use super::collect::standing;
 use super::history::Keeper;
-use super::ledger::Store;
+use super::ledger::{Saver, Store};
 use super::served::{Heartbeat, Listing};
 use crate::api::feed::Feed;
-use crate::api::protocol::{Book, Collector, CollectorState, Question, Status, Verb};
+use crate::api::protocol::{Book, Collector, Question, Status, Verb};
 use crate::export::{self, Exporter};
 use crate::kernel::Stored;
 use crate::lines;
@@ -40,8 +40,6 @@ const LOOK_AROUND_TICKS: u32 = 30;
 const WISH_TICKS: u32 = 5;
 /// Executables looked up between two ticks. A look-up takes about 3 us: 3 ms a second at most.
 pub(super) const EXE_READS_PER_TICK: u32 = 1_000;
-/// How long the disk may take for the findings while the agent stops.
-const SAVE_WAIT: Duration = Duration::from_secs(1);
 /// Exchanges whose records are read again are told within the minute that an answer is waited for, and some seconds.
 const RETOLD_TICKS: u32 = 120;
 /// After so many outputs readers get a turn, so that a large fold does not overrun those who keep up.
@@ -54,12 +52,7 @@ pub(super) struct Pump {
     outputs: Vec<Output>,
     outlets: Outlets,
     surroundings: Surroundings,
-    /// Where findings survive a restart; `None`: nowhere.
-    store: Option<Store>,
-    /// The write under way.
-    saving: Option<JoinHandle<()>>,
-    /// A finding changed since the last write.
-    is_unsaved: bool,
+    findings: Saver,
     cluster: Reach,
     ec2: Wisher,
     ticks: u32,
@@ -130,9 +123,7 @@ impl Pump {
             outputs: Vec::new(),
             outlets,
             surroundings,
-            store: None,
-            saving: None,
-            is_unsaved: false,
+            findings: Saver::default(),
             cluster: Reach::default(),
             ec2: Wisher::default(),
             ticks: 0,
@@ -164,7 +155,7 @@ impl Pump {
         if let Some(adopted) = adopted {
             self.engine.handle(Input::Adopted(Box::new(adopted)), &mut self.outputs);
         }
-        self.restore();
+        self.findings.restore(&mut self.engine);
         let settings = (self.surroundings.settings)();
         self.engine.handle(settings, &mut self.outputs);
         self.take(baseline);
@@ -179,7 +170,7 @@ impl Pump {
 
     /// Keeps what is found here, and begins with what is there.
     pub(super) fn keep(&mut self, store: Store) {
-        self.store = Some(store);
+        self.findings = Saver::new(store);
     }
 
     /// Until it is told to stop, or cannot go on.
@@ -240,7 +231,7 @@ impl Pump {
         self.put_out().await;
         self.outlets.history.finish().await;
         self.count();
-        self.save().await;
+        self.findings.finish(&self.engine).await;
         match self.outlets.exporter {
             Some(exporter) => exporter.finish(wait).await,
             None => Ok(()),
@@ -271,7 +262,7 @@ impl Pump {
             let settings = (self.surroundings.settings)();
             self.engine.handle(settings, &mut self.outputs);
             // Counts of what stands change without a word.
-            self.is_unsaved |= self.engine.ledger().rows().next().is_some();
+            self.findings.changed(self.engine.ledger().rows().next().is_some());
             self.outlets.telemetry.keep(self.engine.living(), self.now);
         }
         if self.ticks.is_multiple_of(WISH_TICKS) {
@@ -279,56 +270,7 @@ impl Pump {
         }
         self.outlets.telemetry.expire(self.now);
         self.count();
-        if self.is_unsaved && self.saving.as_ref().is_none_or(JoinHandle::is_finished) {
-            self.begin_save();
-        }
-    }
-
-    /// What was found before a restart.
-    fn restore(&mut self) {
-        let Some(store) = &self.store else { return };
-        match store.load() {
-            Ok(None) => {}
-            Ok(Some((ledger, same_boot))) => match self.engine.restore(ledger, same_boot) {
-                Ok(findings) => tracing::info!(findings, "findings of before the start are restored"),
-                Err(error) => {
-                    tracing::warn!(%error, "findings of before the start are set aside");
-                    if let Err(error) = store.set_aside() {
-                        tracing::warn!(error = chain(&error), "they could not be set aside");
-                    }
-                }
-            },
-            Err(error) => tracing::warn!(error = chain(&error), "findings of before the start are not known"),
-        }
-    }
-
-    /// Writes in a thread of its own: a disk may take its time.
-    fn begin_save(&mut self) {
-        let Some(store) = self.store.clone() else { return };
-        self.is_unsaved = false;
-        let bytes = store.encode(self.engine.ledger().snapshot());
-        self.saving = Some(tokio::task::spawn_blocking(move || {
-            if let Err(error) = store.save(&bytes) {
-                tracing::warn!(error = chain(&error), "findings could not be kept");
-            }
-        }));
-    }
-
-    /// The last write: after one that may be under way, for the file has one new one beside it.
-    async fn save(&mut self) {
-        let both = async {
-            if let Some(saving) = self.saving.take() {
-                // It has told by itself what went wrong.
-                let _ = saving.await;
-            }
-            self.begin_save();
-            if let Some(saving) = self.saving.take() {
-                let _ = saving.await;
-            }
-        };
-        if tokio::time::timeout(SAVE_WAIT, both).await.is_err() {
-            tracing::warn!("the disk takes nothing; findings stay on it as they were written last");
-        }
+        self.findings.save(&self.engine);
     }
 
     fn time(&mut self) {
@@ -401,7 +343,7 @@ impl Pump {
         // A large fold must not stay resident.
         self.outputs.shrink_to(OUTPUTS_PER_TURN);
         for output in &outputs {
-            self.is_unsaved |= matches!(**output, Output::Finding(_));
+            self.findings.changed(matches!(**output, Output::Finding(_)));
             self.outlets.telemetry.observe(output, self.now);
             self.cluster.observe(output);
         }
@@ -476,38 +418,10 @@ impl Pump {
     }
 }
 
-/// An error with what caused it.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
-        next = source.source();
-    }
-    text
-}
-
 /// Waits until standard output is gone; for ever without one.
 async fn gone(exporter: &mut Option<Exporter>) -> Result<(), export::Error> {
     match exporter {
         Some(exporter) => exporter.gone().await,
         None => std::future::pending().await,
     }
-}
-
-/// How a source stands, when that is what a fact says.
-pub(super) fn standing(fact: &HostFact) -> Option<Collector> {
-    let HostFact::Collector { collector, error, absent, duration_ns } = fact else { return None };
-    let state = match (error, absent) {
-        (None, _) => CollectorState::Ok,
-        (Some(_), true) => CollectorState::Absent,
-        (Some(_), false) => CollectorState::Failed,
-    };
-    Some(Collector {
-        name: collector.name().to_owned(),
-        state,
-        why: error.clone().unwrap_or_default(),
-        duration_us: duration_ns / 1_000,
-    })
 }
