@@ -40,5 +40,6 @@ mod thin;
 mod writer;
 
 pub(crate) use self::read::{Coverage, Network, Query, Reader};
+pub(crate) use self::standing::Told;
 pub(crate) use self::store::Options;
 pub(crate) use self::writer::{Counts, History};

@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use agent_core::continuity::{Adopted, Place};
+use agent_core::continuity::{Adopted, Resume};
 use agent_core::input::Input;
 use tokio::sync::mpsc;
 
@@ -98,7 +98,7 @@ impl Attached {
     /// left off.
     ///
     /// The sender's channel closes when the thread ends: after [`Handle::stop`], or when the receiver is gone.
-    pub(crate) fn read(self, from: Option<Place>, sender: mpsc::Sender<Vec<Input>>) -> Result<Handle, Error> {
+    pub(crate) fn read(self, from: Option<Resume>, sender: mpsc::Sender<Vec<Input>>) -> Result<Handle, Error> {
         let probes = self.loaded.probes.clone();
         let stop = Arc::new(AtomicBool::new(false));
         rings::spawn(self.loaded, from, &self.options, sender, Arc::clone(&stop))?;

@@ -14,14 +14,13 @@ use std::time::Duration;
 
 use agent_core::continuity;
 use agent_core::engine::EngineConfig;
-use agent_core::facts::{Ec2Fact, Ec2Wishes, HostFact};
 use agent_core::finding;
 use agent_core::input::Input;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::api::protocol::{Collector, Ec2Status, Probe, Question, Status};
+use crate::api::protocol::{Probe, Question, Status};
 use crate::api::{feed::Feed, listen, serve};
 use crate::config::{Config, Listen, Roots};
 use crate::export::{self, Exporter, Style};
@@ -33,6 +32,7 @@ use crate::node;
 use crate::telemetry;
 
 pub(crate) use self::cluster::examine as examine_cluster;
+pub(crate) use self::examine::{Examination, Round, ask_ec2, driver_counters, examine, look};
 pub(crate) use crate::cluster::{Finding, State};
 pub(crate) use crate::kernel::{Check, CheckState, preflight};
 
@@ -41,6 +41,7 @@ mod aws;
 mod baseline;
 mod cluster;
 mod collect;
+mod examine;
 mod history;
 mod ledger;
 mod pump;
@@ -133,14 +134,7 @@ pub(crate) async fn run(config: Config, options: Options) -> Result<(), Error> {
     let probes = kernel::attach(&kernel_options(&config, &cgroup_root)).map_err(Error::Kernel)?;
     report(probes.probes());
 
-    let exporter = match options.output {
-        None => None,
-        Some(form) => {
-            let style =
-                Style { form, node: Arc::clone(&node_name), width: export::terminal_width, now: || node::clock().1 };
-            Some(Exporter::start(std::io::stdout(), style).map_err(Error::Export)?)
-        }
-    };
+    let exporter = options.output.map(|form| exporter(form, &node_name)).transpose()?;
     let (metrics, exposition) = telemetry::new(config.metrics.max_series);
     for probe in probes.probes() {
         metrics.probe(probe.name, probe.state == kernel::ProbeState::Attached);
@@ -158,8 +152,9 @@ pub(crate) async fn run(config: Config, options: Options) -> Result<(), Error> {
         ec2: None,
         history: None,
     };
-    let history = history::Keeper::start(&config, &node_name, probes.adopted().map(continuity::Adopted::settleable));
-    let (rings, from) = take_over(&probes, &history);
+    let mut history =
+        history::Keeper::start(&config, &node_name, probes.adopted().map(continuity::Adopted::settled_before));
+    let (rings, from) = take_over(&probes, &mut history);
     let probes = probes.read(from, sender).map_err(Error::Kernel)?;
     let mut pump = Pump::new(
         EngineConfig {
@@ -182,9 +177,7 @@ pub(crate) async fn run(config: Config, options: Options) -> Result<(), Error> {
         Ok(store) => pump.keep(store),
         Err(error) => tracing::warn!(error = crate::lines::chain(&error), "findings are kept in memory alone"),
     }
-    if let Some(rings) = rings {
-        pump.outlived_by(rings);
-    }
+    pump.outlived_by(rings);
     // Since the probes are attached, nothing falls between this look around and their first records.
     pump.start(baseline::read(&config.roots.proc, &cgroup_root, config.processes.arguments)).await;
     memory::give_back();
@@ -223,6 +216,12 @@ pub(crate) async fn run(config: Config, options: Options) -> Result<(), Error> {
     result
 }
 
+/// What writes standard output.
+fn exporter(form: Form, node_name: &Arc<str>) -> Result<Exporter, Error> {
+    let style = Style { form, node: Arc::clone(node_name), width: export::terminal_width, now: || node::clock().1 };
+    Exporter::start(std::io::stdout(), style).map_err(Error::Export)
+}
+
 /// The pump's life: running, then emptied.
 async fn run_and_stop(
     mut pump: Pump,
@@ -254,12 +253,25 @@ async fn end(mut task: JoinHandle<()>, wait: Duration) {
 }
 
 /// The rings that outlive the agent, with what the history knows of them; and from where the metadata ring is to be read.
-fn take_over(probes: &kernel::Attached, history: &history::Keeper) -> (Option<Rings>, Option<continuity::Place>) {
+fn take_over(probes: &kernel::Attached, history: &mut history::Keeper) -> (Option<Rings>, Option<continuity::Resume>) {
     let Some(pins) = probes.pins() else { return (None, None) };
-    let mark = history.before().and_then(|before| before.mark?.kernel).filter(|mark| mark.pins == pins);
+    let of = probes.adopted().map_or(pins, |adopted| adopted.pins);
+    let before = history.before().and_then(|before| before.mark);
+    let mark = before.and_then(|mark| mark.kernel).filter(|mark| mark.pins == of);
     let adopted = probes.adopted().cloned().map(|adopted| continuity::Adopted { mark, ..adopted });
-    let from = mark.filter(|_| adopted.is_some()).map(|mark| mark.metadata);
-    (Some(Rings { pins, stored: probes.stored(), adopted, told: history.told() }), from)
+    let told = history.told();
+    let resume = before.zip(mark).filter(|_| adopted.is_some()).map(|(before, mark)| continuity::Resume {
+        place: mark.metadata,
+        since: before.at.boot,
+        // Positions of earlier rings mean nothing in these.
+        told: told
+            .until
+            .into_iter()
+            .filter(|(_, (time, _))| time.0 >= of)
+            .map(|(cookie, (_, at))| (cookie, at))
+            .collect(),
+    });
+    (Some(Rings { pins, stored: probes.stored(), adopted, told: told.keys }), resume)
 }
 
 /// Probes that go on without an agent, if there are any.
@@ -351,89 +363,4 @@ fn log_address(listener: &tokio::net::TcpListener) {
     if let Ok(address) = listener.local_addr() {
         tracing::info!(%address, "serving /metrics, /healthz and /readyz");
     }
-}
-
-/// What one look at every source of the node's ceilings cost.
-#[derive(serde::Serialize)]
-pub(crate) struct Round {
-    /// Processor time of this process.
-    pub(crate) cpu_us: u64,
-    /// Time that each source took.
-    pub(crate) sources: std::collections::BTreeMap<&'static str, u64>,
-}
-
-/// Looks at every source of the node's ceilings so many times, with time enough in between that nothing is shared: what
-/// the last round told, and what each cost.
-pub(crate) fn look(config: &Config, rounds: u32) -> Result<(Vec<HostFact>, Vec<Round>), Error> {
-    let root = config.cgroup_root().map(ToOwned::to_owned).or_else(|| node::cgroup2_mount(&config.roots.proc));
-    let root = root.ok_or_else(|| Error::NoCgroup2(config.roots.proc.clone()))?;
-    let mut sources = node::collect::sources(&look_settings(config, root));
-    let (mut told, mut costs) = (Vec::new(), Vec::new());
-    for round in 0..rounds {
-        if round > 0 {
-            std::thread::sleep(node::collect::SHARED_FOR);
-        }
-        told.clear();
-        let start = node::cpu_time();
-        collect::once(&mut sources, |facts| told.extend(facts));
-        let cpu_us = u64::try_from(node::cpu_time().saturating_sub(start).as_micros()).unwrap_or(u64::MAX);
-        let sources = told.iter().filter_map(|fact| match fact {
-            HostFact::Collector { collector, duration_ns, .. } => Some((collector.name(), duration_ns / 1_000)),
-            _ => None,
-        });
-        costs.push(Round { cpu_us, sources: sources.collect() });
-    }
-    Ok((told, costs))
-}
-
-/// A driver's own counters of an interface, as they are read of ENA interfaces; an error says why there are none.
-pub(crate) fn driver_counters(interface: &str) -> Result<Vec<(String, u64)>, impl std::error::Error + use<>> {
-    node::collect::driver_counters(interface)
-}
-
-/// Asks EC2 for what is wished, as the running agent would, until it is taken as enough or so many seconds are over.
-pub(crate) fn ask_ec2<E: From<std::io::Error>>(
-    config: &Config,
-    wishes: Ec2Wishes,
-    seconds: u32,
-    take: impl FnMut(&Ec2Fact) -> Result<bool, E>,
-) -> Result<(), E> {
-    aws::ask(config, wishes, seconds, take)
-}
-
-/// What `sekisho doctor` finds without a running agent.
-pub(crate) struct Examination {
-    /// The machine.
-    pub(crate) checks: Vec<Check>,
-    /// The probes, loaded for a moment; `None` when the machine lacks what they need.
-    pub(crate) probes: Option<Result<Vec<Probe>, kernel::Error>>,
-    /// The sources of the node's ceilings, each looked at once.
-    pub(crate) collectors: Vec<Collector>,
-    /// The EC2 API, asked what would be allowed.
-    pub(crate) ec2: Option<Ec2Status>,
-}
-
-/// Looks at the machine, and loads the probes for a moment when it has what they need.
-pub(crate) fn examine(config: &Config) -> Examination {
-    let mut checks = preflight();
-    let missing = checks.iter().any(|check| matches!(check.state, CheckState::Missing { .. }));
-    let root = config.cgroup_root().map(ToOwned::to_owned).or_else(|| node::cgroup2_mount(&config.roots.proc));
-    let mut collectors = Vec::new();
-    if let Some(root) = root.clone() {
-        let mut sources = node::collect::sources(&look_settings(config, root));
-        collect::once(&mut sources, |facts| collectors.extend(facts.iter().filter_map(collect::standing)));
-    }
-    let probes = root.filter(|_| !missing).map(|root| {
-        let (sender, _inputs) = mpsc::channel(INPUT_BATCHES);
-        // Only to see whether they load: never by pins, which an agent may have.
-        let options = kernel::Options { pin: None, ..kernel_options(config, &root) };
-        let handle = kernel::attach(&options)?.read(None, sender)?;
-        Ok(handle.probes().iter().map(probe_status).collect())
-    });
-    checks.extend(pins(config));
-    let ec2 = match aws::examine(config) {
-        Ok(status) => status,
-        Err(error) => Ec2Status { enabled: true, unreachable: Some(error.to_string()), ..Ec2Status::default() },
-    };
-    Examination { checks, probes, collectors, ec2: Some(ec2) }
 }

@@ -9,6 +9,7 @@
 pub mod actor;
 pub mod agent;
 pub mod bpf;
+pub mod bpffs;
 pub mod cgroup;
 pub mod exchanges;
 pub mod findings;

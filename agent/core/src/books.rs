@@ -146,6 +146,8 @@ struct Earlier {
     lost_ring: u64,
     /// Not written, and told by nobody: merged, suppressed or lost while nobody watched. Counts as lost to full rings.
     untold: u64,
+    /// Written by programs that others replaced, and not told before.
+    left: u64,
 }
 
 impl Ledger {
@@ -373,10 +375,10 @@ impl Books {
     /// balance: as dropped on the way to the Engine, or as not written.
     pub(crate) fn adopt(&mut self, adopted: &Adopted) {
         let sums = by_ledger(&adopted.totals);
-        let (consumed, unsettled) = (adopted.consumed_by_ledger(), adopted.unsettled().unwrap_or_default());
+        let (consumed, unsettled) = (adopted.read_before(), adopted.unsettled().unwrap_or_default());
         let untold = adopted.unwritten_untold().unwrap_or_default();
-        let lost = unsettled.into_iter().zip(untold);
-        for ((page, told), ((sum, consumed), (unsettled, untold))) in
+        let lost = unsettled.into_iter().zip(untold).zip(adopted.in_rings());
+        for ((page, told), ((sum, consumed), ((unsettled, untold), left))) in
             self.pages.iter_mut().zip(&mut self.lost_ring_told).zip(sums.iter().zip(consumed).zip(lost))
         {
             let of = |fate: KernelFate| sum[fate as usize];
@@ -384,7 +386,11 @@ impl Books {
             let (merged, suppressed) = (of(KernelFate::Merged), of(KernelFate::Suppressed));
             let lost_ring = of(KernelFate::LostRing);
             let seen = written + merged + suppressed + lost_ring;
-            page.before = Earlier { seen, written, merged, suppressed, lost_ring, untold };
+            page.before = if adopted.replaced.is_some() {
+                Earlier { untold, left: left + unsettled, ..Earlier::default() }
+            } else {
+                Earlier { seen, written, merged, suppressed, lost_ring, untold, left: 0 }
+            };
             page.received += unsettled;
             page.lost_queue += unsettled;
             // The gap of the start tells of it.
@@ -402,8 +408,8 @@ impl Books {
             page.fates_before = page.written + page.kernel_merged + page.suppressed + page.lost_ring;
             page.received_before = std::mem::replace(&mut page.received_at_totals, page.received);
             let of = |fate: KernelFate, before: u64| sum[fate as usize].saturating_sub(before);
-            page.seen = of(KernelFate::Seen, page.before.seen) + page.before.untold;
-            page.written = of(KernelFate::Written, page.before.written);
+            page.seen = of(KernelFate::Seen, page.before.seen) + page.before.untold + page.before.left;
+            page.written = of(KernelFate::Written, page.before.written) + page.before.left;
             page.kernel_merged = of(KernelFate::Merged, page.before.merged);
             page.suppressed = of(KernelFate::Suppressed, page.before.suppressed);
             page.lost_ring = of(KernelFate::LostRing, page.before.lost_ring) + page.before.untold;

@@ -4,6 +4,8 @@
 //! it as [`Before`] and tells with it from when to when nothing was watched. Whether records are known to be lost, and
 //! how many, only the kernel's side can say; without it the loss is unknown, which is not none.
 
+use std::collections::HashMap;
+
 use agent_ebpf::shared::{Fate, KINDS};
 use agent_ebpf::wire::Kind;
 use serde::{Deserialize, Serialize};
@@ -39,7 +41,8 @@ pub struct KernelMark {
     pub metadata: Place,
     /// By ledger, what the kernel did not write to its rings and the history knows of: merged into rows, suppressed, lost.
     pub told: Losses,
-    /// By ledger, records of flows and of started programs whose rows stand in the history, or whose loss was counted.
+    /// By ledger, records of flows and of started programs whose rows stand in the history, or whose loss was counted; wraps
+    /// below zero, see [`Adopted::settled_before`].
     pub settled: Losses,
 }
 
@@ -50,6 +53,19 @@ pub struct Origin {
     pub place: Place,
     /// Of this exchange alone, and the same when its records are read again.
     pub key: Key,
+    /// Where the last record of its connection stood, when all of its connection was told by then.
+    pub until: Option<u64>,
+}
+
+/// Where reading goes on in a metadata ring.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resume {
+    /// What stands before it was told.
+    pub place: Place,
+    /// Connections that began later have all their records there.
+    pub since: BootNs,
+    /// By socket cookie: records of the connection up to this position were told, although they stand there.
+    pub told: HashMap<u64, u64>,
 }
 
 /// Names a metadata exchange within one boot of the machine.
@@ -74,6 +90,9 @@ pub struct Adopted {
     pub totals: KernelTotals,
     /// What the history knows of it; `None` when it knows nothing of these rings.
     pub mark: Option<KernelMark>,
+    /// It ended, and another one took its place: nobody watched from the first moment to the second, and counters begin
+    /// anew. What its rings hold comes as other records do.
+    pub replaced: Option<(BootNs, BootNs)>,
 }
 
 /// A place in a ring.
@@ -133,7 +152,13 @@ impl Adopted {
     /// What was taken out of the rings and never reached the history.
     pub(crate) fn unsettled(&self) -> Option<Losses> {
         let mark = self.mark?;
-        let mut lost = difference(self.settleable(), mark.settled);
+        // Wraps, see `settled_before`; more settled than taken is a defect, and no loss.
+        let missing = |of: u64, settled: u64| u64::try_from(of.wrapping_sub(settled).cast_signed()).unwrap_or(0);
+        let (taken, settled) = (self.settleable(), mark.settled);
+        let mut lost = std::array::from_fn(|index| match (taken.get(index), settled.get(index)) {
+            (Some(taken), Some(settled)) => missing(*taken, *settled),
+            _ => 0,
+        });
         if let Some(lost) = lost.get_mut(Ledger::Metadata as usize) {
             *lost = self.consumed_of(&[Kind::MetadataSegment, Kind::MetadataEnd]).saturating_sub(mark.metadata.records);
         }
@@ -142,36 +167,72 @@ impl Adopted {
 
     /// By ledger, records taken out of the rings that become rows of their own or parts of rows. Forks, exits and cgroups
     /// fill tables, which a start reads anew; metadata goes by its place in the ring.
-    pub fn settleable(&self) -> Losses {
-        let mut records = [0; LEDGERS];
-        let kinds: [(Ledger, &[Kind]); 4] = [
-            (Ledger::Tcp, &[Kind::TcpEnd, Kind::TcpOpen]),
-            (Ledger::Attempt, &[Kind::Attempt]),
-            (Ledger::Udp, &[Kind::UdpEnd, Kind::UdpOpen]),
-            (Ledger::Process, &[Kind::Exec]),
-        ];
-        for (ledger, kinds) in kinds {
-            if let Some(records) = records.get_mut(ledger as usize) {
-                *records = self.consumed_of(kinds);
-            }
-        }
-        records
+    fn settleable(&self) -> Losses {
+        by_ledger_of_rows(|kinds| self.consumed_of(kinds))
     }
 
-    /// By ledger, records that the rings were relieved of.
-    pub(crate) fn consumed_by_ledger(&self) -> Losses {
+    /// Where the count of settled records begins: with all that was taken out of the rings. What replaced programs left
+    /// is told and not taken out of the new rings, so that the count begins that much below zero, and wraps.
+    pub fn settled_before(&self) -> Losses {
+        match self.replaced {
+            None => self.settleable(),
+            Some(_) => by_ledger_of_rows(|kinds| 0_u64.wrapping_sub(self.left_of(kinds))),
+        }
+    }
+
+    /// By ledger, records that this run does not read: they were taken out of the rings, or the history has what they told
+    /// although they still lie there.
+    pub(crate) fn read_before(&self) -> Losses {
         let mut records = [0; LEDGERS];
         for (kind, consumed) in Kind::ALL.iter().zip(self.consumed) {
             if let Some(records) = records.get_mut(Ledger::of(*kind) as usize) {
                 *records = u64::saturating_add(*records, consumed);
             }
         }
+        if let (Some(records), Some(mark)) = (records.get_mut(Ledger::Metadata as usize), self.mark) {
+            *records = mark.metadata.records.max(*records);
+        }
         records
+    }
+
+    /// By ledger, records that are read from its rings.
+    pub(crate) fn in_rings(&self) -> Losses {
+        let mut written = [0; LEDGERS];
+        for (kind, fates) in Kind::ALL.iter().zip(&self.totals.records) {
+            if let (Some(sum), Some(records)) =
+                (written.get_mut(Ledger::of(*kind) as usize), fates.get(Fate::Written as usize))
+            {
+                *sum = u64::saturating_add(*sum, *records);
+            }
+        }
+        difference(written, self.read_before())
+    }
+
+    fn left_of(&self, kinds: &[Kind]) -> u64 {
+        let written = |kind: &Kind| self.totals.records.get(kind.index())?.get(Fate::Written as usize).copied();
+        kinds.iter().filter_map(written).sum::<u64>().saturating_sub(self.consumed_of(kinds))
     }
 
     fn consumed_of(&self, kinds: &[Kind]) -> u64 {
         kinds.iter().filter_map(|kind| self.consumed.get(kind.index())).sum()
     }
+}
+
+/// Records by ledger, of the kinds that become rows or parts of rows.
+fn by_ledger_of_rows(records_of: impl Fn(&[Kind]) -> u64) -> Losses {
+    let mut records = [0; LEDGERS];
+    let kinds: [(Ledger, &[Kind]); 4] = [
+        (Ledger::Tcp, &[Kind::TcpEnd, Kind::TcpOpen]),
+        (Ledger::Attempt, &[Kind::Attempt]),
+        (Ledger::Udp, &[Kind::UdpEnd, Kind::UdpOpen]),
+        (Ledger::Process, &[Kind::Exec]),
+    ];
+    for (ledger, kinds) in kinds {
+        if let Some(records) = records.get_mut(ledger as usize) {
+            *records = records_of(kinds);
+        }
+    }
+    records
 }
 
 /// By ledger, what the kernel saw and did not write.

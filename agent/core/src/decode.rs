@@ -9,7 +9,7 @@
 use agent_ebpf::wire::{self, Kind, Ring};
 use zerocopy::FromBytes;
 
-use crate::continuity::Place;
+use crate::continuity::{Place, Resume};
 use crate::input::{DecodeError, Input};
 use crate::metadata::Tracker;
 use crate::time::BootNs;
@@ -61,6 +61,16 @@ impl Decoder {
             self.metadata.at(place);
         }
         self.feed(ring, bytes, inputs);
+    }
+
+    /// Goes on where an earlier run ended.
+    pub fn resume(&mut self, from: Resume) {
+        self.metadata.resume(from);
+    }
+
+    /// What comes now is of other rings. Connections go on: they are known by their sockets.
+    pub fn change_rings(&mut self) {
+        self.metadata.forget_places();
     }
 
     /// The first record of the metadata ring of which not all is told yet; `None` when all is.

@@ -5,6 +5,7 @@
 //! time t come the process and cgroup records up to t.
 
 mod request;
+mod view;
 
 use std::collections::VecDeque;
 
@@ -17,17 +18,12 @@ use crate::capacity::model::{self, Capacity};
 use crate::cgroup::ROOT_ID;
 use crate::cluster::{Cluster, HostSide};
 use crate::continuity::{Losses, Place};
-use crate::ec2::{self, Ec2};
-use crate::facts::Ec2Wishes;
-use crate::finding::ledger::{RestoreError, Snapshot};
-use crate::finding::{self, Evaluator, Judgement, Ledger as Findings, Verdict, View};
+use crate::ec2::Ec2;
+use crate::finding::{self, Evaluator, Judgement, Verdict, View};
 use crate::flow::{Context, Folder};
-use crate::flow_groups::audit::{Audit, audit};
 use crate::flow_groups::{self, FlowGroups};
 use crate::input::{ExecFact, GapCause, Input, KernelTotals, MetadataFact};
-use crate::output::{
-    AttributionKind, By, CapacityRow, GapRow, Identity, MetadataRow, Output, ProcessRow, ProcessView, Who,
-};
+use crate::output::{AttributionKind, By, GapRow, MetadataRow, Output, ProcessRow, ProcessView, Who};
 use crate::peer::NodeAddresses;
 use crate::process::ProcessTable;
 use crate::time::{BootNs, Clock, Moment, WallNs};
@@ -212,7 +208,13 @@ impl Engine {
             Input::Adopted(adopted) => {
                 self.books.adopt(&adopted);
                 self.merged_told = self.books.merged_by_kernel();
-                self.folder.known_accounts(&adopted.totals.accounts);
+                match adopted.replaced {
+                    None => self.folder.known_accounts(&adopted.totals.accounts),
+                    Some((start, end)) => {
+                        let (start, end) = (self.clock.wall(start), self.clock.wall(end));
+                        outputs.push(gap(start, end, GapCause::ProbeMissing, None));
+                    }
+                }
             }
             Input::Told(place) => self.told = Some(place),
             Input::Stop => {
@@ -221,80 +223,6 @@ impl Engine {
                 self.close_fold(outputs);
             }
         }
-    }
-
-    /// Where all records ended.
-    pub fn books(&self) -> &Books {
-        &self.books
-    }
-
-    /// For whoever drops records before they get here, or rows after.
-    pub fn books_mut(&mut self) -> &mut Books {
-        &mut self.books
-    }
-
-    /// What stands before this in the metadata ring stands in the outputs so far; `None` for rings that end with the agent.
-    pub fn told(&self) -> Option<Place> {
-        let held = self.held.iter().filter_map(|held| held.row.origin.map(|origin| origin.place)).min();
-        self.told.map(|told| held.map_or(told, |held| told.min(held)))
-    }
-
-    /// By ledger, what the kernel did not write and the outputs so far tell of.
-    pub fn told_unwritten(&self) -> Losses {
-        let at_once = self.books.told_at_once();
-        std::array::from_fn(|index| match (at_once.get(index), self.merged_told.get(index)) {
-            (Some(at_once), Some(merged)) => at_once.saturating_add(*merged),
-            _ => 0,
-        })
-    }
-
-    /// Who lives on this node now, silent ones included; an identity comes once for each of its cgroups.
-    pub fn living(&self) -> impl Iterator<Item = Identity> {
-        self.attribution.living(self.cluster.pods())
-    }
-
-    /// What was found.
-    pub fn ledger(&self) -> &Findings {
-        self.findings.ledger()
-    }
-
-    /// Takes in what was found before a restart, ahead of all inputs but the first. `same_boot`: boot times in it are of
-    /// this boot. Returns how many findings that were.
-    pub fn restore(&mut self, before: Snapshot, same_boot: bool) -> Result<usize, RestoreError> {
-        let now = Moment { boot: self.now, wall: self.clock.wall(self.now) };
-        self.findings.ledger_mut().restore(before, same_boot, now)
-    }
-
-    /// What is known of the cluster.
-    pub fn cluster(&self) -> &Cluster {
-        &self.cluster
-    }
-
-    /// What is known from the EC2 API.
-    pub fn ec2(&self) -> &Ec2 {
-        &self.ec2
-    }
-
-    /// What the EC2 API should be asked; see [`ec2::wishes`].
-    pub fn wishes(&self) -> Ec2Wishes {
-        let known = ec2::Known { cluster: &self.cluster, host: &self.host, ec2: &self.ec2 };
-        let peers = self.findings.unanswered_peers().into_iter().chain(self.flow_groups.waiting());
-        ec2::wishes(known, peers, self.capacity.unknown_instance_type())
-    }
-
-    /// Policies, groups, and what pods of this node used of them.
-    pub fn audit(&self) -> Audit {
-        audit(&self.flow_groups, self.known())
-    }
-
-    /// The node's ceilings as they stand.
-    pub fn capacity(&self) -> CapacityRow {
-        self.capacity.row(self.now, self.clock)
-    }
-
-    /// What is known of processes.
-    pub fn processes(&self) -> &ProcessTable {
-        &self.processes
     }
 
     /// The model's row and what it says of cliffs, when it is time for both.

@@ -370,6 +370,7 @@ pub struct MetadataFact {
     /// From the request's first byte to the answer's first byte.
     pub latency_ns: Option<u64>,
     /// Where in the ring it began; `None` when the rings do not outlive the agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
 }
 

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, HashMap};
 use agent_ebpf::wire::{Outcome, Service};
 
 use self::connection::Connection;
-use crate::continuity::Place;
+use crate::continuity::{Place, Resume};
 use crate::input::{Ends, Input, NamedProcess};
 use crate::time::BootNs;
 
@@ -122,6 +122,8 @@ pub struct Tracker {
     evicted: u64,
     /// Of the record that is taken in.
     place: Option<Place>,
+    /// What an earlier run told.
+    resumed: Resume,
 }
 
 // === impl Tracker ===
@@ -138,12 +140,36 @@ impl Tracker {
 
     /// Takes the end of a connection.
     pub fn end(&mut self, end: ConnectionEnd, inputs: &mut Vec<Input>) {
-        self.change(end.who.clone(), end.time, inputs, |connection, inputs| connection.end(end, inputs));
+        let cookie = end.who.cookie;
+        // A connection of before may have been told whole; that it carried nothing cannot be said.
+        let is_older = end.start.is_some_and(|start| start < self.resumed.since);
+        self.change(end.who.clone(), end.time, inputs, |connection, inputs| {
+            if is_older && end.established {
+                connection.goes_on();
+            }
+            connection.end(end, inputs)
+        });
+        // A later connection of the same socket is another one.
+        self.resumed.told.remove(&cookie);
+    }
+
+    /// Goes on where an earlier run ended.
+    pub fn resume(&mut self, from: Resume) {
+        self.resumed = from;
     }
 
     /// Where the next record stands in its ring, for rings that outlive the agent.
     pub fn at(&mut self, place: Place) {
         self.place = Some(place);
+    }
+
+    /// The places so far are of a ring that is no more.
+    pub fn forget_places(&mut self) {
+        self.place = None;
+        self.resumed.told.clear();
+        for connection in self.connections.values_mut() {
+            connection.since = None;
+        }
     }
 
     /// The first record of which not all is told yet; `None` when all is.
@@ -186,6 +212,10 @@ impl Tracker {
         change: impl FnOnce(&mut Connection, &mut Vec<Input>) -> bool,
     ) {
         let cookie = who.cookie;
+        let told = self.resumed.told.get(&cookie).copied();
+        if told.zip(self.place).is_some_and(|(told, place)| place.position <= told) {
+            return;
+        }
         if let Some(connection) = self.connections.get_mut(&cookie)
             && connection.is_another(&who, now)
         {
@@ -197,9 +227,16 @@ impl Tracker {
         if !self.connections.contains_key(&cookie) && self.connections.len() >= MAX_CONNECTIONS {
             self.evict(now, inputs);
         }
-        let connection = self.connections.entry(cookie).or_insert_with(|| Connection::new(who.clone(), now));
+        let connection = self.connections.entry(cookie).or_insert_with(|| {
+            let mut connection = Connection::new(who.clone(), now);
+            if told.is_some() {
+                connection.goes_on();
+            }
+            connection
+        });
         connection.learn(who, now);
         connection.since = connection.since.or(self.place);
+        connection.last_place = self.place;
         let before = connection.held_bytes();
         let first = inputs.len();
         let is_over = change(connection, inputs);

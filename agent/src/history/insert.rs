@@ -243,7 +243,7 @@ impl Inserter {
                 latency_us.map(int)
             ],
         )?;
-        origin.map_or(Ok(()), |origin| note_told(file, origin.key))
+        origin.map_or(Ok(()), |origin| note_told(file, origin))
     }
 
     fn exec(&mut self, file: &Connection, row: &ProcessRow) -> rusqlite::Result<()> {

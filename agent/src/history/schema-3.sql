@@ -7,5 +7,6 @@ ALTER TABLE run ADD COLUMN mark TEXT; -- JSON: where it stood at its last transa
 -- socket, number among those of one packet.
 CREATE TABLE told (
     time INTEGER NOT NULL, cookie INTEGER NOT NULL, n INTEGER NOT NULL,
+    until INTEGER, -- the ring's position of the last record of its connection, when all of that was told
     PRIMARY KEY (time, cookie, n)
 ) WITHOUT ROWID;

@@ -1,10 +1,10 @@
 //! What a run leaves about itself in the history, in the transactions of its rows, and what the run before it left.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use agent_core::books::{LEDGERS, Ledger, Records};
-use agent_core::continuity::{Before, KernelMark, Key, Losses, Mark};
+use agent_core::continuity::{Before, KernelMark, Key, Losses, Mark, Origin};
 use agent_core::output::Output;
 use agent_core::time::{BootNs, WallNs};
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
@@ -22,6 +22,15 @@ pub(super) struct Standing {
     written: Option<Mark>,
     /// Records of rows that are written, or lost and counted, by ledger; since the kernel's side began.
     settled: Losses,
+}
+
+/// Metadata exchanges that stand in the history, and whose records may be read again.
+#[derive(Clone, Default)]
+pub(crate) struct Told {
+    /// Them.
+    pub(crate) keys: HashSet<Key>,
+    /// By socket cookie, up to where all of a connection was told, and when its last exchange began.
+    pub(crate) until: HashMap<u64, (BootNs, u64)>,
 }
 
 // === impl Standing ===
@@ -49,7 +58,7 @@ impl Standing {
     pub(super) fn settle(&mut self, records: impl IntoIterator<Item = (Ledger, u64)>) {
         for (ledger, records) in records {
             if let Some(settled) = self.settled.get_mut(ledger as usize) {
-                *settled = settled.saturating_add(records);
+                *settled = settled.wrapping_add(records);
             }
         }
     }
@@ -60,7 +69,7 @@ impl Standing {
         let mut settled = self.settled;
         for row in rows {
             for ((_, records), sum) in records(row).iter().zip(&mut settled) {
-                *sum = sum.saturating_add(records);
+                *sum = sum.wrapping_add(records);
             }
         }
         let mark = if is_last { self.mark.or(self.written) } else { self.written };
@@ -111,9 +120,10 @@ const RETOLD_NS: u64 = 130_000_000_000;
 const TOLD_MAX: u64 = 65_536;
 
 /// Notes that an exchange stands in the history, in the transaction that puts it there.
-pub(super) fn note_told(file: &Connection, key: Key) -> rusqlite::Result<()> {
-    let sql = "INSERT OR IGNORE INTO told (time, cookie, n) VALUES (?1, ?2, ?3)";
-    file.prepare_cached(sql)?.execute(params![int(key.time.0), key.cookie.cast_signed(), key.number]).map(drop)
+pub(super) fn note_told(file: &Connection, origin: Origin) -> rusqlite::Result<()> {
+    let Origin { place: _, key: Key { time, cookie, number }, until } = origin;
+    let sql = "INSERT OR IGNORE INTO told (time, cookie, n, until) VALUES (?1, ?2, ?3, ?4)";
+    file.prepare_cached(sql)?.execute(params![int(time.0), cookie.cast_signed(), number, until.map(int)]).map(drop)
 }
 
 /// Forgets exchanges that nothing can tell again.
@@ -123,30 +133,36 @@ pub(super) fn forget_told(file: &Connection, now: BootNs) -> rusqlite::Result<()
 }
 
 /// Exchanges that stand in the last two files.
-pub(super) fn told(files: &[Segment]) -> HashSet<Key> {
-    let mut keys = HashSet::new();
+pub(super) fn told(files: &[Segment]) -> Told {
+    let mut told = Told::default();
     for segment in files.iter().rev().filter(|segment| !segment.broken).take(2) {
-        if let Err(error) = read_told(segment, &mut keys) {
+        if let Err(error) = read_told(segment, &mut told) {
             tracing::warn!(%error, path = %segment.path.display(), "metadata requests of this file may be told again");
         }
     }
-    keys
+    told
 }
 
-fn read_told(segment: &Segment, keys: &mut HashSet<Key>) -> rusqlite::Result<()> {
+fn read_told(segment: &Segment, told: &mut Told) -> rusqlite::Result<()> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let file = Connection::open_with_flags(&segment.path, flags)?;
     let version: u32 = file.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if version < RUNS_SINCE {
         return Ok(());
     }
-    let mut statement = file.prepare("SELECT time, cookie, n FROM told ORDER BY time DESC LIMIT ?1")?;
-    let rows = statement.query_map([int(TOLD_MAX.saturating_sub(keys.len() as u64))], |row| {
+    let mut statement = file.prepare("SELECT time, cookie, n, until FROM told ORDER BY time DESC LIMIT ?1")?;
+    let rows = statement.query_map([int(TOLD_MAX.saturating_sub(told.keys.len() as u64))], |row| {
         let cookie: i64 = row.get(1)?;
-        Ok(Key { time: BootNs(count(row.get(0)?)), cookie: cookie.cast_unsigned(), number: row.get(2)? })
+        let key = Key { time: BootNs(count(row.get(0)?)), cookie: cookie.cast_unsigned(), number: row.get(2)? };
+        Ok((key, row.get::<_, Option<i64>>(3)?.map(count)))
     })?;
     for row in rows {
-        keys.insert(row?);
+        let (key, until) = row?;
+        told.keys.insert(key);
+        if let Some(until) = until {
+            let last = told.until.entry(key.cookie).or_default();
+            *last = (key.time, until).max(*last);
+        }
     }
     Ok(())
 }

@@ -1,25 +1,26 @@
 //! The files as one store that is written: begins files, ends them, removes old ones, and survives whatever disks do.
 //! Time is an argument; nothing here waits but for the disk.
 
-use std::collections::HashSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use agent_core::books::{Ledger, Records};
-use agent_core::continuity::{Before, Key, Losses, Mark, Place};
+use agent_core::continuity::{Before, Losses, Mark, Place};
 use agent_core::output::{FlowRow, Output};
 use agent_core::time::WallNs;
 use rusqlite::wal::CheckpointMode;
 use rusqlite::{Connection, ErrorCode, params};
 
 pub(super) use super::error::Error;
-use super::files::{self, DAY_NS, Segment, end_of_day};
+use super::files::{self, Segment};
 use super::insert::Inserter;
 use super::quota::{self, Bounds};
 use super::schema::{self, BUSY_WAIT, Unusable, is_damage};
-use super::standing::{self, Standing, records};
+use super::standing::{self, Standing, Told, records};
+
+mod upkeep;
 
 /// Bytes of a page.
 const PAGE_BYTES: u64 = 4_096;
@@ -73,7 +74,7 @@ pub(super) struct Store {
     /// Where this run stands, and the run before it.
     standing: Standing,
     /// Of the run before.
-    told: HashSet<Key>,
+    told: Told,
 }
 
 struct Current {
@@ -101,7 +102,7 @@ impl Store {
         let next = left.last().map_or(1, |last| last.number.saturating_add(1));
         let before = left.iter().rev().filter(|segment| !segment.broken).find_map(standing::before);
         let continues = options.continues;
-        let told = if continues.is_some() { standing::told(&left) } else { HashSet::new() };
+        let told = if continues.is_some() { standing::told(&left) } else { Told::default() };
         let mut store = Self {
             options,
             bounds,
@@ -167,8 +168,8 @@ impl Store {
     }
 
     /// Metadata exchanges that stand in the history and may be told again.
-    pub(super) fn told(&self) -> HashSet<Key> {
-        self.told.clone()
+    pub(super) fn told(&mut self) -> Told {
+        std::mem::take(&mut self.told)
     }
 
     /// How far the history has what the metadata ring told.
@@ -385,68 +386,6 @@ impl Store {
         })?;
         self.inserter.forget();
         self.current = Some(Current { segment: segment.clone(), file, run, holds_rows });
-        Ok(())
-    }
-
-    /// Removes files that are too old, then the oldest until the rest may stay.
-    fn make_room(&mut self, now: WallNs) -> Result<(), Error> {
-        let mut earlier = self.list()?;
-        // A clock that jumps ahead makes nothing old before a file was written by it: by then it may be right again.
-        let last = earlier.iter().rfind(|segment| !segment.broken).and_then(end_of_day);
-        let now = last.map_or(now, |last| WallNs(now.0.min(last.0.saturating_add(DAY_NS))));
-        let age_ns = i64::from(self.options.age_days).saturating_mul(DAY_NS);
-        let (old, kept) = earlier
-            .drain(..)
-            .partition(|segment| end_of_day(segment).is_some_and(|end| now.0.saturating_sub(end.0) > age_ns));
-        let (old, kept): (Vec<_>, Vec<_>) = (old, kept);
-        for segment in &old {
-            self.remove(segment)?;
-        }
-        let sizes: Vec<u64> = kept.iter().map(Segment::bytes).collect();
-        let mut used: u64 = sizes.iter().sum();
-        self.bounds.look(used, quota::disk(&self.options.directory));
-        let Some(allowed) = self.bounds.earlier_bytes() else {
-            return Err(Error::NoRoom(self.options.directory.clone()));
-        };
-        for (segment, bytes) in kept.iter().zip(sizes) {
-            if used <= allowed {
-                break;
-            }
-            self.remove(segment)?;
-            used = used.saturating_sub(bytes);
-        }
-        Ok(())
-    }
-
-    fn remove(&self, segment: &Segment) -> Result<(), Error> {
-        tracing::debug!(path = %segment.path.display(), "the history forgets its oldest file");
-        segment.remove().map_err(|error| self.failed(error))
-    }
-
-    /// Ends a file that a killed run left open, so that it is whole by itself; puts it aside when it cannot be read.
-    fn recover(&mut self, segment: &Segment, now: WallNs) -> Result<(), Error> {
-        let log = std::fs::metadata(segment.beside("-wal")).map_or(0, |log| log.len());
-        if log == 0 {
-            return Ok(());
-        }
-        match schema::open(&segment.path, 2 * self.bounds.segment_bytes() / PAGE_BYTES) {
-            Ok(file) => seal(file),
-            Err(Unusable::Damaged(why)) => self.set_aside(segment, &why, now)?,
-            Err(Unusable::Newer(_)) => {}
-            // It is not written any more, and readers cope with its log.
-            Err(Unusable::Database(error)) => {
-                tracing::warn!(%error, path = %segment.path.display(), "could not end a file of the history");
-            }
-        }
-        Ok(())
-    }
-
-    fn set_aside(&mut self, segment: &Segment, why: &str, now: WallNs) -> Result<(), Error> {
-        let to = segment.set_aside(now).map_err(|error| self.failed(error))?;
-        tracing::warn!(
-            path = %segment.path.display(), aside = %to.display(), why,
-            "a file of the history is damaged and was set aside; the history goes on in a new one"
-        );
         Ok(())
     }
 

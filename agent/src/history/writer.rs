@@ -1,17 +1,16 @@
 //! The thread that writes, and the queues before it. Whoever hands rows over never waits; what does not fit, and what the
 //! disk does not take, is counted.
 
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use agent_core::books::{LEDGERS, Ledger, Records};
-use agent_core::continuity::{Before, Key, Mark, Place};
+use agent_core::continuity::{Before, Mark, Place};
 use agent_core::output::{AttributionKind, Output};
 use agent_core::time::WallNs;
 
-use super::standing::records;
+use super::standing::{Told, records};
 use super::store::{Error, Options, Store};
 use crate::lines::chain;
 use crate::lossy::{Entry, Lossy, weigh};
@@ -58,7 +57,7 @@ pub(crate) struct History {
     queue: Arc<Queue>,
     counts: Counts,
     before: Option<Before>,
-    told: HashSet<Key>,
+    told: Told,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -164,7 +163,7 @@ impl Counts {
 impl History {
     /// Opens the store and starts the thread that writes it.
     pub(crate) fn start(options: Options, now: fn() -> WallNs) -> Result<Self, Error> {
-        let store = Store::open(options, now())?;
+        let mut store = Store::open(options, now())?;
         let (before, told) = (store.before().cloned(), store.told());
         let counts = Counts::default();
         counts.0.bytes.store(store.bytes(), Ordering::Relaxed);
@@ -188,8 +187,8 @@ impl History {
     }
 
     /// Metadata exchanges of the run before that stand in the history, and may be told again.
-    pub(crate) fn told(&self) -> &HashSet<Key> {
-        &self.told
+    pub(crate) fn told(&mut self) -> Told {
+        std::mem::take(&mut self.told)
     }
 
     /// Hands rows over, and says where the run stands once these and all before them are written. Never waits.

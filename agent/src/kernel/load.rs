@@ -73,6 +73,8 @@ pub(super) struct Loaded {
     pub(super) pins: Option<u64>,
     /// What an earlier run left; without what the history knows of it.
     pub(super) adopted: Option<Adopted>,
+    /// Rings of programs that these replaced, in the order of [`Ring`].
+    pub(super) left: Vec<super::ring::Ring>,
 }
 
 /// Walks over what is open; `None` where the kernel refused.
@@ -154,13 +156,10 @@ pub(super) fn load(options: &Options) -> Result<Loaded, Error> {
     for probe in PROBES {
         let result = match &home {
             Some(home) if home.pins.has_link(probe.name) => Ok(()),
-            _ => attach(&mut ebpf, probe, &cgroup, &mut types).and_then(|link| match &home {
-                Some(home) => home.pins.pin_link(probe.name, link),
-                None => {
-                    links.push(link);
-                    Ok(())
-                }
-            }),
+            Some(home) => {
+                attach(&mut ebpf, probe, &cgroup, &mut types).and_then(|link| home.pins.pin_link(probe.name, link))
+            }
+            None => attach(&mut ebpf, probe, &cgroup, &mut types).map(|link| links.push(link)),
         };
         let state = match result {
             Ok(()) => {
@@ -204,10 +203,20 @@ pub(super) fn load(options: &Options) -> Result<Loaded, Error> {
     }
     let Some(home) = home else {
         let taken = Taken::nowhere();
-        return Ok(Loaded { ebpf, links, probes, walks, taken, stored: Stored::default(), pins: None, adopted: None });
+        return Ok(Loaded {
+            ebpf,
+            links,
+            probes,
+            walks,
+            taken,
+            stored: Stored::default(),
+            pins: None,
+            adopted: None,
+            left: Vec::new(),
+        });
     };
-    let Settled { taken, stored, pins, adopted } = home.settle(&ebpf)?;
-    Ok(Loaded { ebpf, links, probes, walks, taken, stored, pins: Some(pins), adopted })
+    let Settled { taken, stored, pins, adopted, left } = home.settle(&ebpf)?;
+    Ok(Loaded { ebpf, links, probes, walks, taken, stored, pins: Some(pins), adopted, left })
 }
 
 /// Opens a directory and makes sure that it is of cgroup2: the kernel's answer to another one says nothing.

@@ -37,7 +37,7 @@ pub(super) enum Found {
     /// The same programs with the same settings.
     Same(Notebook),
     /// Other programs, or the same with other settings.
-    Other,
+    Other(Notebook),
 }
 
 // === impl Pins ===
@@ -78,7 +78,7 @@ impl Pins {
             }
             Err(error) => return Err(error),
         };
-        Ok(if notebook.build() == build { Found::Same(notebook) } else { Found::Other })
+        Ok(if notebook.build() == build { Found::Same(notebook) } else { Found::Other(notebook) })
     }
 
     /// Removes all pins.
@@ -135,9 +135,9 @@ pub(crate) fn unpin(directory: &Path) -> io::Result<usize> {
 fn remove(directory: &Path) -> io::Result<usize> {
     let mut pins = list(directory)?;
     // Detached before their maps go; the notebook first of all, so that a half-removed directory is never taken for whole.
-    pins.sort_unstable_by_key(|path| {
+    pins.sort_by_cached_key(|path| {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        (name != NOTEBOOK, !name.starts_with(LINK))
+        (name != NOTEBOOK, !name.starts_with(LINK), name.to_owned())
     });
     for pin in &pins {
         fs::remove_file(pin)?;

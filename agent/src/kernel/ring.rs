@@ -13,7 +13,7 @@ use aya::maps::{Map, MapData};
 use super::sys::Mapping;
 use super::{Error, accounts};
 
-const HEADER_BYTES: u64 = 8;
+const HEADER_BYTES: usize = 8;
 const BUSY: u32 = 1 << 31;
 const DISCARDED: u32 = 1 << 30;
 
@@ -36,8 +36,13 @@ pub(super) struct Ring {
 impl Ring {
     /// Opens a ring of the object, to be read from where the last reader left off.
     pub(super) fn take(ebpf: &mut aya::Ebpf, name: &'static str) -> Result<Self, Error> {
-        let fail = |source| Error::Ring { map: name, source };
         let Some(Map::RingBuf(map)) = ebpf.take_map(name) else { return Err(accounts::missing(name)) };
+        Self::open(name, map)
+    }
+
+    /// Opens a ring, likewise.
+    pub(super) fn open(name: &'static str, map: MapData) -> Result<Self, Error> {
+        let fail = |source| Error::Ring { map: name, source };
         let page = rustix::param::page_size();
         let bytes = u64::from(map.info().map_err(|error| fail(std::io::Error::other(error)))?.max_entries());
         let data = usize::try_from(bytes).map_err(|error| fail(std::io::Error::other(error)))?;
@@ -62,10 +67,10 @@ impl Ring {
             if header & BUSY != 0 {
                 return None;
             }
-            let len = u64::from(header & !DISCARDED).min(self.bytes - HEADER_BYTES);
-            self.read = position.wrapping_add((HEADER_BYTES + len).next_multiple_of(8));
+            let len = u64::from(header & !DISCARDED).min(self.bytes - HEADER_BYTES as u64);
+            self.read = position.wrapping_add((HEADER_BYTES as u64 + len).next_multiple_of(8));
             if header & DISCARDED == 0 {
-                let record = self.producer.bytes(at + HEADER_BYTES as usize, usize::try_from(len).ok()?)?;
+                let record = self.producer.bytes(at + HEADER_BYTES, usize::try_from(len).ok()?)?;
                 return Some((position, record));
             }
         }

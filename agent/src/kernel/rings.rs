@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use agent_core::continuity::Place;
+use agent_core::continuity::{Place, Resume};
 use agent_core::decode::{DecodeOptions, Decoder};
 use agent_core::input::Input;
 use agent_core::time::BootNs;
@@ -49,17 +49,24 @@ const KEPT_INPUTS: usize = 4_096;
 /// Starts the thread.
 pub(super) fn spawn(
     mut loaded: Loaded,
-    from: Option<Place>,
+    from: Option<Resume>,
     options: &Options,
     sender: mpsc::Sender<Vec<Input>>,
     stop: Arc<AtomicBool>,
 ) -> Result<(), Error> {
     let mut taken = std::mem::replace(&mut loaded.taken, Taken::nowhere());
     let mut metadata = Ring::take(&mut loaded.ebpf, "METADATA")?;
-    if let Some(from) = from
-        && metadata.seek(from.position)
-    {
-        taken.metadata_from(from);
+    let mut left = std::mem::take(&mut loaded.left);
+    let mut decoder = Decoder::new(DecodeOptions { keep_args: options.keep_args });
+    if let Some(from) = from {
+        match left.first_mut() {
+            Some(left) => {
+                left.seek(from.place.position);
+            }
+            None if metadata.seek(from.place.position) => taken.metadata_from(from.place),
+            None => {}
+        }
+        decoder.resume(from);
     }
     let lifecycle = Ring::take(&mut loaded.ebpf, "LIFECYCLE")?;
     let bulk = Ring::take(&mut loaded.ebpf, "BULK")?;
@@ -70,11 +77,12 @@ pub(super) fn spawn(
         lifecycle,
         bulk,
         taken,
+        left,
         told: None,
         accounts: Accounts::take(&mut loaded.ebpf)?,
         closed_sockets: take(&mut loaded.ebpf, "CLOSED_SOCKETS")?,
         walks: std::mem::take(&mut loaded.walks),
-        decoder: Decoder::new(DecodeOptions { keep_args: options.keep_args }),
+        decoder,
         held: Vec::new(),
         gone: VecDeque::new(),
         peers_closed: false,
@@ -100,6 +108,8 @@ struct Reader {
     taken: Taken,
     /// Tells when a ring asks for attention: once, whatever still lies in it.
     attention: OwnedFd,
+    /// Rings of programs that were replaced: metadata, lifecycle, bulk; gone once they are read.
+    left: Vec<Ring>,
     /// What was said last of the metadata ring.
     told: Option<Place>,
     accounts: Accounts,
@@ -124,6 +134,9 @@ struct Closed;
 
 impl Reader {
     fn run(mut self, attached: (aya::Ebpf, Vec<FdLink>), stop: &AtomicBool) {
+        if self.drain_left().is_err() {
+            return;
+        }
         let mut next_walk = Instant::now() + self.walk_interval;
         let mut next_totals = Instant::now();
         let mut next_tick = Instant::now();
@@ -218,6 +231,39 @@ impl Reader {
                 return Ok(());
             }
         }
+    }
+
+    /// Takes all that replaced programs left, in portions: lifecycle first, for it tells whose the rest is.
+    fn drain_left(&mut self) -> Result<(), Closed> {
+        let mut left = std::mem::take(&mut self.left);
+        let names = [RingName::Metadata, RingName::Lifecycle, RingName::Bulk];
+        let mut rings: Vec<_> = names.into_iter().zip(&mut left).collect();
+        rings.sort_by_key(|(name, _)| *name != RingName::Lifecycle);
+        for (name, ring) in rings {
+            let mut inputs = Vec::new();
+            while let Some((position, item)) = ring.next() {
+                let first = inputs.len();
+                self.decoder.feed_at(name, Place { position, records: 0 }, item, &mut inputs);
+                for input in inputs.iter_mut().skip(first) {
+                    match input {
+                        Input::CgroupGone { id, time } => self.gone.push_back((*time, *id)),
+                        // There is no place to go back to.
+                        Input::Metadata(fact) => {
+                            if let Some(origin) = &mut fact.origin {
+                                origin.place = Place::default();
+                            }
+                        }
+                        _ => {}
+                    }
+                }
+                if inputs.len() >= MOST_INPUTS {
+                    self.send(std::mem::take(&mut inputs))?;
+                }
+            }
+            self.send(inputs)?;
+        }
+        self.decoder.change_rings();
+        Ok(())
     }
 
     /// Takes what is in the metadata ring; whether there may be more.

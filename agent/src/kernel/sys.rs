@@ -61,24 +61,30 @@ impl Mapping {
 
     /// A word; `None` beyond the end, or not aligned. Only mappings that are writable may be stored to.
     pub(super) fn word(&self, offset: usize) -> Option<&AtomicU64> {
-        let fits = offset.checked_add(8)? <= self.bytes && offset.is_multiple_of(8);
+        let word = self.at(offset, 8).filter(|_| offset.is_multiple_of(8))?;
         // SAFETY: inside the mapping and aligned, for mappings begin at a page; lives as long as `self`.
-        fits.then(|| unsafe { AtomicU64::from_ptr(self.start.cast::<u8>().add(offset).cast()) })
+        Some(unsafe { AtomicU64::from_ptr(word.cast()) })
     }
 
     /// Half a word, as [`Mapping::word`].
     pub(super) fn half_word(&self, offset: usize) -> Option<&AtomicU32> {
-        let fits = offset.checked_add(4)? <= self.bytes && offset.is_multiple_of(4);
+        let word = self.at(offset, 4).filter(|_| offset.is_multiple_of(4))?;
         // SAFETY: as above.
-        fits.then(|| unsafe { AtomicU32::from_ptr(self.start.cast::<u8>().add(offset).cast()) })
+        Some(unsafe { AtomicU32::from_ptr(word.cast()) })
     }
 
     /// Bytes that nobody writes while the slice lives: of a record that the kernel handed over, and that was not given
     /// back.
     pub(super) fn bytes(&self, offset: usize, bytes: usize) -> Option<&[u8]> {
-        let fits = offset.checked_add(bytes)? <= self.bytes;
+        let start = self.at(offset, bytes)?;
         // SAFETY: inside the mapping; the caller holds the record, see above.
-        fits.then(|| unsafe { std::slice::from_raw_parts(self.start.cast::<u8>().add(offset), bytes) })
+        Some(unsafe { std::slice::from_raw_parts(start, bytes) })
+    }
+
+    /// Where so many bytes stand; `None` when they do not.
+    fn at(&self, offset: usize, bytes: usize) -> Option<*mut u8> {
+        let fits = offset.checked_add(bytes)? <= self.bytes;
+        fits.then(|| self.start.cast::<u8>().wrapping_add(offset))
     }
 }
 

@@ -1,16 +1,15 @@
 //! The history on the node, as the pump sees it: started if it can be, fed, counted and ended. Without it the agent goes on.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use agent_core::books::Books;
-use agent_core::continuity::{Before, Key, Losses, Mark, Place};
+use agent_core::continuity::{Before, Losses, Mark, Place};
 use agent_core::output::Output;
 
 use crate::api::protocol::HistoryStatus;
 use crate::config::Config;
-use crate::history::{Counts, History, Options};
+use crate::history::{Counts, History, Options, Told};
 use crate::node;
 use crate::telemetry::Telemetry;
 
@@ -76,8 +75,8 @@ impl Keeper {
     }
 
     /// Metadata exchanges of the run before that may be told again.
-    pub(super) fn told(&self) -> HashSet<Key> {
-        self.history.as_ref().map(|history| history.told().clone()).unwrap_or_default()
+    pub(super) fn told(&mut self) -> Told {
+        self.history.as_mut().map(History::told).unwrap_or_default()
     }
 
     /// How far the metadata ring's records are where they shall be: on disk, or without a history where `told` says.

@@ -1,6 +1,6 @@
 //! Owns the Engine: takes inputs in, hands outputs out, keeps time. Waits for nothing but its next input.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use agent_core::books::Fate;
 use agent_core::capacity;
-use agent_core::continuity::{Adopted, Jumps, KernelMark, Key, Losses, Mark, Sleep};
+use agent_core::continuity::{Jumps, Sleep};
 use agent_core::engine::{Engine, EngineConfig};
 use agent_core::facts::HostFact;
-use agent_core::input::{Input, MetadataFact};
+use agent_core::input::Input;
 use agent_core::output::Output;
-use agent_core::time::{BootNs, Clock, Moment, WallNs};
+use agent_core::time::{BootNs, WallNs};
 use agent_ebpf::wire::Owner;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
@@ -28,9 +28,13 @@ use super::served::{Heartbeat, Listing};
 use crate::api::feed::Feed;
 use crate::api::protocol::{Book, Collector, Question, Status, Verb};
 use crate::export::{self, Exporter};
-use crate::kernel::Stored;
 use crate::lines;
 use crate::telemetry::Telemetry;
+
+mod rings;
+
+use self::rings::RETOLD_TICKS;
+pub(super) use self::rings::Rings;
 
 /// The Engine is told the time this often.
 const TICK: Duration = Duration::from_secs(1);
@@ -40,8 +44,6 @@ const LOOK_AROUND_TICKS: u32 = 30;
 const WISH_TICKS: u32 = 5;
 /// Executables looked up between two ticks. A look-up takes about 3 us: 3 ms a second at most.
 pub(super) const EXE_READS_PER_TICK: u32 = 1_000;
-/// Exchanges whose records are read again are told within the minute that an answer is waited for, and some seconds.
-const RETOLD_TICKS: u32 = 120;
 /// After so many outputs readers get a turn, so that a large fold does not overrun those who keep up.
 const OUTPUTS_PER_TURN: usize = 256;
 
@@ -65,17 +67,6 @@ pub(super) struct Pump {
     sleep: Sleep,
     /// The kernel's side, when it outlives the agent.
     rings: Option<Rings>,
-}
-
-/// Rings that outlive the agent.
-pub(super) struct Rings {
-    pub(super) pins: u64,
-    /// Takes how far what the metadata ring told is stored.
-    pub(super) stored: Stored,
-    /// What went on while the agent was away.
-    pub(super) adopted: Option<Adopted>,
-    /// Metadata exchanges that stand in the history, and may be told again; forgotten after [`RETOLD_TICKS`].
-    pub(super) told: HashSet<Key>,
 }
 
 /// Where outputs and counts go.
@@ -150,22 +141,13 @@ impl Pump {
     /// Tells the Engine the time, what it found before a restart, and what was there before it.
     pub(super) async fn start(&mut self, baseline: Vec<Input>) {
         self.time();
-        let adopted = self.rings.as_mut().and_then(|rings| rings.adopted.take());
-        self.tell_absence(adopted.as_ref().and_then(Adopted::lost));
-        if let Some(adopted) = adopted {
-            self.engine.handle(Input::Adopted(Box::new(adopted)), &mut self.outputs);
-        }
+        self.take_over();
         self.findings.restore(&mut self.engine);
         let settings = (self.surroundings.settings)();
         self.engine.handle(settings, &mut self.outputs);
         self.take(baseline);
         self.put_out().await;
         self.count();
-    }
-
-    /// The rings outlive the agent.
-    pub(super) fn outlived_by(&mut self, rings: Rings) {
-        self.rings = Some(rings);
     }
 
     /// Keeps what is found here, and begins with what is there.
@@ -238,23 +220,12 @@ impl Pump {
         }
     }
 
-    /// Tells of the time since the run before, of which so much is known to be lost.
-    fn tell_absence(&mut self, lost: Option<Losses>) {
-        let Some(before) = self.outlets.history.before() else { return };
-        let now = Moment { boot: self.now, wall: self.wall };
-        for gap in before.gaps(now, self.surroundings.boot_id.as_deref(), lost) {
-            self.engine.handle(gap, &mut self.outputs);
-        }
-    }
-
     fn tick(&mut self) {
         self.time();
         self.exe_reads = 0;
         self.ticks = self.ticks.wrapping_add(1);
-        if self.ticks == RETOLD_TICKS
-            && let Some(rings) = &mut self.rings
-        {
-            rings.told = HashSet::new();
+        if self.ticks == RETOLD_TICKS {
+            self.forget_told();
         }
         if self.ticks.is_multiple_of(LOOK_AROUND_TICKS) {
             let addresses = (self.surroundings.addresses)();
@@ -278,11 +249,7 @@ impl Pump {
         (self.now, self.wall) = (boot, wall);
         self.outlets.heartbeat.beat(boot);
         self.engine.handle(Input::Tick { boot, wall }, &mut self.outputs);
-        let jump = self.jumps.look(Moment { boot, wall });
-        let slept = self.sleep.look(boot, Clock::new(boot, wall), (self.surroundings.asleep)());
-        for gap in jump.into_iter().chain(slept) {
-            self.engine.handle(gap, &mut self.outputs);
-        }
+        self.watch_clocks();
     }
 
     fn take(&mut self, batch: Vec<Input>) {
@@ -318,12 +285,6 @@ impl Pump {
         }
     }
 
-    /// Whether a metadata exchange stands in the history: its records were read again.
-    fn is_told(&mut self, fact: &MetadataFact) -> bool {
-        let Some(Rings { told, .. }) = &mut self.rings else { return false };
-        fact.origin.is_some_and(|origin| told.remove(&origin.key))
-    }
-
     /// Looks up which program runs, a bounded number of times.
     fn resolve(&mut self, process: Owner) {
         if self.exe_reads >= EXE_READS_PER_TICK {
@@ -356,23 +317,6 @@ impl Pump {
                 self.outlets.feed.publish(output);
             }
             tokio::task::yield_now().await;
-        }
-    }
-
-    /// Hands rows to the history, with where the run stands once it has them.
-    fn remember(&self, outputs: &[Arc<Output>]) {
-        let at = Moment { boot: self.now, wall: self.wall };
-        let kernel = self.rings.as_ref().zip(self.engine.told()).map(|(rings, metadata)| KernelMark {
-            pins: rings.pins,
-            metadata,
-            told: self.engine.told_unwritten(),
-            settled: Losses::default(),
-        });
-        self.outlets.history.push(outputs, Mark { at, kernel });
-        if let Some(rings) = &self.rings
-            && let Some(place) = self.outlets.history.place(self.engine.told())
-        {
-            rings.stored.until(place);
         }
     }
 

@@ -35,7 +35,7 @@ fn everything_that_is_wished_is_told_and_what_is_not_there_is_said_to_be_absent(
     let branch = branch.into_iter().find(|one| one["id"] == vpc.branch.id.as_str()).expect("it was found");
     assert_eq!(branch["groups"], json!([vpc.app]));
     assert_eq!(branch["addresses"], json!([vpc.branch.ip]));
-    assert_eq!((&branch["subnet"], &branch["vpc"]), (&json!(vpc.subnet), &json!(vpc.vpc)));
+    assert_eq!((&branch["subnet"], &branch["vpc"]), (&json!(vpc.subnet), &json!(vpc.id)));
 
     let told = facts.last("Groups")?;
     assert_eq!(told["missing"], json!(["sg-0000000000000000f"]));
@@ -60,7 +60,7 @@ fn everything_that_is_wished_is_told_and_what_is_not_there_is_said_to_be_absent(
     assert_eq!(list["entries"].as_array().map(Vec::len), Some(250));
 
     let told = facts.last("Vpc")?;
-    assert_eq!((&told["id"], &told["ranges"]), (&json!(vpc.vpc), &json!(["10.9.0.0/16", "100.64.0.0/16"])));
+    assert_eq!((&told["id"], &told["ranges"]), (&json!(vpc.id), &json!(["10.9.0.0/16", "100.64.0.0/16"])));
     let subnet = &facts.last("Subnets")?["subnets"][0];
     assert_eq!((&subnet["id"], &subnet["range"]), (&json!(vpc.subnet), &json!("10.9.1.0/24")));
     // 256 addresses, of which AWS keeps five.

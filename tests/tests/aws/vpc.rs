@@ -43,7 +43,8 @@ print(json.dumps({'vpc': vpc, 'subnet': subnet, 'list': pl, 'db': db, 'app': app
 /// What is in it.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Vpc {
-    pub(crate) vpc: String,
+    #[serde(rename = "vpc")]
+    pub(crate) id: String,
     pub(crate) subnet: String,
     pub(crate) list: String,
     pub(crate) db: String,

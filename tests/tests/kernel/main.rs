@@ -3,6 +3,7 @@
 //!
 //! Each test has networks, pods and an agent of its own, so that they may run in any order and beside one another.
 
+mod continuity;
 mod counts;
 mod metadata;
 mod odd_ends;

@@ -4,6 +4,7 @@ use agent_ebpf::shared::FATES as KERNEL_FATES;
 use proptest::prelude::*;
 
 use super::*;
+use crate::continuity::{KernelMark, Place};
 
 fn totals(counts: &[(Kind, [u64; KERNEL_FATES])]) -> KernelTotals {
     let mut records = [[0; KERNEL_FATES]; KINDS];
@@ -140,4 +141,95 @@ proptest! {
         prop_assert_eq!(line.seen, kernel[0]);
         prop_assert_eq!(line.pending, kernel[0] - kernel[1] - kernel[2] - kernel[3] + (kernel[1] - received) + held);
     }
+}
+
+#[test]
+fn books_begin_where_an_earlier_run_ended() {
+    let mark = KernelMark { told: at(Ledger::Tcp, 3), settled: at(Ledger::Tcp, 40), ..KernelMark::default() };
+    // 60 written, of which 50 were taken out and 40 reached the history; 5 not written, of which 3 were told.
+    let then = totals(&[(Kind::TcpEnd, [65, 60, 5, 0, 0])]);
+    let mut consumed = [0; KINDS];
+    consumed[Kind::TcpEnd.index()] = 50;
+    let adopted = Adopted { pins: 1, consumed, totals: then.clone(), mark: Some(mark), replaced: None };
+    assert_eq!(adopted.lost(), Some(at(Ledger::Tcp, 12)));
+    assert_eq!(adopted.settled_before(), at(Ledger::Tcp, 50));
+    let mut books = Books::default();
+    books.adopt(&adopted);
+    assert_balanced(&books);
+    assert_eq!(books.kernel(&then), BTreeMap::new(), "the gap of the start tells of the loss");
+    let line = books.line(Ledger::Tcp);
+    assert_eq!((line.seen, line.pending), (22, 10), "ten in the ring, twelve lost");
+    assert_eq!((line.fate(Fate::LostQueue), line.fate(Fate::LostRing), line.fate(Fate::Merged)), (10, 2, 0));
+    for _ in 0..10 {
+        books.held(Ledger::Tcp);
+    }
+    books.folded(Ledger::Tcp, 10, false);
+    books.kernel(&totals(&[(Kind::TcpEnd, [68, 61, 6, 0, 1])]));
+    let line = books.line(Ledger::Tcp);
+    assert_eq!((line.seen, line.pending, line.fate(Fate::Merged), line.fate(Fate::LostRing)), (25, 1, 1, 3));
+    assert_balanced(&books);
+    assert_eq!(books.told_at_once()[0] + books.merged_by_kernel()[0], 7, "all that the kernel did not write");
+}
+
+#[test]
+fn books_take_in_what_replaced_programs_left() {
+    let mark = KernelMark { settled: at(Ledger::Tcp, 50), ..KernelMark::default() };
+    let mut consumed = [0; KINDS];
+    consumed[Kind::TcpEnd.index()] = 50;
+    let then = totals(&[(Kind::TcpEnd, [62, 60, 0, 0, 2])]);
+    let replaced = Some((crate::time::BootNs(1), crate::time::BootNs(2)));
+    let adopted = Adopted { pins: 1, consumed, totals: then, mark: Some(mark), replaced };
+    assert_eq!(adopted.lost(), Some(at(Ledger::Tcp, 2)));
+    assert_eq!(adopted.settled_before()[0].wrapping_add(10), 0);
+    let mut books = Books::default();
+    books.adopt(&adopted);
+    for _ in 0..10 {
+        books.held(Ledger::Tcp);
+    }
+    books.kernel(&totals(&[]));
+    assert_balanced(&books);
+    books.folded(Ledger::Tcp, 10, false);
+    // The counters of the new programs.
+    books.kernel(&totals(&[(Kind::TcpEnd, [4, 4, 0, 0, 0])]));
+    let line = books.line(Ledger::Tcp);
+    assert_eq!((line.seen, line.pending, line.fate(Fate::Aggregated), line.fate(Fate::LostRing)), (16, 4, 10, 2));
+    assert_balanced(&books);
+}
+
+#[test]
+fn requests_that_are_stored_and_still_lie_in_the_ring_are_not_read_again() {
+    let place = |records| Place { position: 100 * records, records };
+    let mut consumed = [0; KINDS];
+    consumed[Kind::MetadataSegment.index()] = 10;
+    // 30 written, ten given back; the history has what the first 24 told, or only the first eight.
+    let then = totals(&[(Kind::MetadataSegment, [30, 30, 0, 0, 0])]);
+    for (stored, pending, lost) in [(24, 6, 0), (8, 20, 2)] {
+        let mark = Some(KernelMark { metadata: place(stored), ..KernelMark::default() });
+        for replaced in [None, Some((crate::time::BootNs(1), crate::time::BootNs(2)))] {
+            let adopted = Adopted { pins: 1, consumed, totals: then.clone(), mark, replaced };
+            assert_eq!(adopted.lost(), Some(at(Ledger::Metadata, lost)));
+            let mut books = Books::default();
+            books.adopt(&adopted);
+            books.kernel(&if replaced.is_some() { totals(&[]) } else { then.clone() });
+            let line = books.line(Ledger::Metadata);
+            assert_eq!((line.pending, line.fate(Fate::LostQueue)), (pending, lost), "{stored} {replaced:?}");
+            assert_balanced(&books);
+        }
+    }
+}
+
+#[test]
+fn a_history_that_knows_nothing_of_the_rings_tells_no_loss() {
+    let totals = totals(&[(Kind::TcpEnd, [9, 9, 0, 0, 0])]);
+    let adopted = Adopted { pins: 1, consumed: [0; KINDS], totals, mark: None, replaced: None };
+    assert_eq!(adopted.lost(), None);
+    let mut books = Books::default();
+    books.adopt(&adopted);
+    assert_balanced(&books);
+}
+
+fn at(ledger: Ledger, records: u64) -> Losses {
+    let mut losses = [0; LEDGERS];
+    losses[ledger as usize] = records;
+    losses
 }

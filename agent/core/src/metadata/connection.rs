@@ -42,6 +42,8 @@ pub(super) struct Connection {
     ended: Option<ConnectionEnd>,
     /// The first record of which not all is told yet.
     pub(super) since: Option<Place>,
+    /// Where its last record stood.
+    pub(super) last_place: Option<Place>,
     /// Time of the last fact told, and its number among those of the same time.
     told: (BootNs, u32),
 }
@@ -82,6 +84,7 @@ impl Connection {
             unparsed_told: Vec::new(),
             ended: None,
             since: None,
+            last_place: None,
             told: (BootNs(0), 0),
         }
     }
@@ -90,13 +93,19 @@ impl Connection {
     /// with the same key: it is made of what records say.
     pub(super) fn stamp(&mut self, inputs: &mut [Input]) {
         let Some(place) = self.since else { return };
+        let until = self.last_place.filter(|_| self.is_quiet()).map(|last| last.position);
         for input in inputs {
             if let Input::Metadata(fact) = input {
                 let number = if self.told.0 == fact.time { self.told.1.saturating_add(1) } else { 0 };
                 self.told = (fact.time, number);
-                fact.origin = Some(Origin { place, key: Key { time: fact.time, cookie: fact.cookie, number } });
+                fact.origin = Some(Origin { place, key: Key { time: fact.time, cookie: fact.cookie, number }, until });
             }
         }
+    }
+
+    /// What came before the first record here was told by an earlier run.
+    pub(super) fn goes_on(&mut self) {
+        self.payload_seen = true;
     }
 
     /// Nothing is held, nothing waits, and nothing more is told of the end.

@@ -10,6 +10,7 @@ use crate::input::{Category, ImdsVersion, MetadataFact, MetadataOutcome, Method}
 mod any_order;
 mod limits;
 mod losses;
+mod read_again;
 
 const KEY: &str = "ASIAIOSFODNN7EXAMPLE";
 const ROLE_PATH: &str = "/latest/meta-data/iam/security-credentials/node-role";
