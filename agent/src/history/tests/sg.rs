@@ -56,7 +56,8 @@ fn a_file_of_the_version_before_is_read_and_goes_on_with_verdicts() {
     for column in ["boot_id", "ended", "continues", "mark"] {
         file.execute(&format!("ALTER TABLE run DROP COLUMN {column}"), []).expect("goes back");
     }
-    file.execute_batch("ALTER TABLE flow DROP COLUMN sg; DROP TABLE sg; PRAGMA user_version = 1;").expect("goes back");
+    file.execute_batch("ALTER TABLE flow DROP COLUMN sg; DROP TABLE sg; DROP TABLE told; PRAGMA user_version = 1;")
+        .expect("goes back");
     drop(file);
     let read = || {
         let rows = found(directory.path(), &Query { kinds: vec![LineKind::Flow], ..Query::default() });
