@@ -22,8 +22,8 @@ use super::{Code, Judgement, Lasts, Severity, Subject, Verdict, Violation};
 use crate::output::{FindingRow, Output, State};
 use crate::time::{Moment, WallNs};
 
-/// Most findings kept, resolved ones included: ten for each of 100 workloads. With text and evidence about 3 KiB: 3 MiB.
-/// Beyond it new ones are refused and counted.
+/// Most findings kept, resolved ones included: ten for each of 100 workloads. With text and evidence about 3 KiB: 3 MiB,
+/// and 11 MiB if all were as long as they may be. Beyond it new ones are refused and counted.
 pub const MAX_FINDINGS: usize = 1_024;
 /// Most pods (or containers of pods) in all findings together, at about 300 bytes: 1.2 MiB.
 pub const MAX_MEMBERS: usize = 4_096;

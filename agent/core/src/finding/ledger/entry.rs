@@ -10,9 +10,12 @@ use crate::time::{BootNs, Moment, WallNs};
 
 /// Longest text kept, bytes.
 const TEXT_BYTES: usize = 1_024;
-/// Most pieces of evidence kept, and the longest value of one.
+/// Most pieces of evidence kept, and the longest name of an object or a field in one.
 const EVIDENCE_MAX: usize = 8;
 const EVIDENCE_BYTES: usize = 256;
+/// Longest value of one. A Terraform block is of no use in part: with ids of 64 bytes, the longest there are, and an
+/// account it has less than 700.
+const VALUE_BYTES: usize = 768;
 
 /// What tells findings apart: everything of a subject but the pod.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -175,7 +178,7 @@ impl Finding {
         for Evidence { object, field, generation: _, value } in &mut evidence {
             cut(object, EVIDENCE_BYTES);
             cut(field, EVIDENCE_BYTES);
-            cut(value, EVIDENCE_BYTES);
+            cut(value, VALUE_BYTES);
         }
         if self.cause != cause {
             cause.clone_into(&mut self.cause);

@@ -1,6 +1,8 @@
 //! How findings open, repeat, are accepted, end, survive a restart, and stay within their bounds.
 
 use super::*;
+use crate::finding::Evidence;
+use crate::sg::{GroupId, Missing, Peer, Service, Side, Transport};
 use crate::time::BootNs;
 
 const SECOND: u64 = 1_000_000_000;
@@ -415,10 +417,36 @@ fn the_ledger_is_bounded_and_says_so() {
 fn long_texts_are_cut() {
     let mut bench = Bench::default();
     let long = "ü".repeat(5_000);
-    let says =
-        crate::finding::Evidence { object: long.clone(), field: long.clone(), generation: None, value: long.clone() };
+    let says = Evidence { object: long.clone(), field: long.clone(), generation: None, value: long.clone() };
     let violation = Violation { severity: Severity::Low, cause: "read", text: long, evidence: vec![says; 100] };
     bench.with(0, |ledger, context| ledger.happened(REQUEST, &subject(1), violation, 1, context));
     let row = bench.only();
-    assert!(row.text.len() < 1_030 && row.evidence.len() == 8 && row.evidence[0].value.len() < 262);
+    assert!(row.text.len() < 1_030 && row.evidence.len() == 8 && row.evidence[0].value.len() < 774);
+}
+
+/// What is to be pasted is of no use in part.
+#[test]
+fn the_longest_rule_that_can_be_missing_is_told_whole() {
+    let id = |digit: &str| format!("sg-{}", digit.repeat(61)).parse::<GroupId>().unwrap();
+    let missing = Missing {
+        side: Side::Ingress,
+        group: id("a"),
+        service: Service::Ports { transport: Transport::Tcp, first: 65_534, last: 65_535 },
+        peer: Some(Peer::Group { id: id("b"), account: Some("111122223333".into()), stale: None }),
+    };
+    let whole = [missing.aws_cli().unwrap(), missing.terraform().unwrap()];
+    assert!(whole.iter().any(|value| value.len() > 512), "it is long");
+    let evidence = whole.clone().map(|value| Evidence {
+        object: "security group".to_owned(),
+        field: "add".to_owned(),
+        generation: None,
+        value,
+    });
+    let mut bench = Bench::default();
+    bench.with(0, |ledger, context| {
+        let violation = Violation { evidence: evidence.into(), ..fault(Severity::Medium, "ingress_rule_missing") };
+        ledger.happened(FLOW, &subject(1), violation, 1, context);
+    });
+    let told: Vec<_> = bench.only().evidence.into_iter().map(|one| one.value).collect();
+    assert_eq!(told, whole);
 }
