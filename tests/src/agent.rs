@@ -92,14 +92,21 @@ impl Agent {
 
     /// As [`Agent::with`], in a network namespace that stands for the node's.
     pub fn with_in(namespace: Option<Arc<Namespace>>, configuration: Value) -> Result<Self> {
-        let mut agent = Self::launch_in(namespace, "json", configuration, &[])?;
-        agent.wait_until_ready()?;
-        Ok(agent)
+        Self::with_environment_in(namespace, configuration, &[])
     }
 
     /// As [`Agent::with`], with more in its environment.
     pub fn with_environment(configuration: Value, environment: &[(&str, &str)]) -> Result<Self> {
-        let mut agent = Self::launch_in(None, "json", configuration, environment)?;
+        Self::with_environment_in(None, configuration, environment)
+    }
+
+    /// As [`Agent::with_in`], with more in its environment.
+    pub fn with_environment_in(
+        namespace: Option<Arc<Namespace>>,
+        configuration: Value,
+        environment: &[(&str, &str)],
+    ) -> Result<Self> {
+        let mut agent = Self::launch_in(namespace, "json", configuration, environment)?;
         agent.wait_until_ready()?;
         Ok(agent)
     }
@@ -386,7 +393,7 @@ fn files_below(directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn inside<T: Send>(namespace: Option<&Namespace>, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+pub(crate) fn inside<T: Send>(namespace: Option<&Namespace>, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     match namespace {
         Some(namespace) => namespace.run(work),
         None => work(),

@@ -47,6 +47,8 @@ pub struct Subject {
     pub policy: String,
     /// Service account.
     pub service_account: String,
+    /// The other end of flows.
+    pub peer: String,
 }
 
 impl Finding {

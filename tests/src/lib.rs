@@ -34,4 +34,4 @@ pub use lab::{Lab, Wire};
 pub use metadata_server::MetadataServer;
 pub use node::{Node, NodePod, Wiring};
 pub use protocol::Load;
-pub use rows::{Expected, Flow, Rows, Sum};
+pub use rows::{Expected, Flow, Rows, Sg, Sum};

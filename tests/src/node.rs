@@ -109,12 +109,17 @@ impl Node {
 
     /// An agent in the node's network namespace that knows the node's objects.
     pub fn agent(&self, configuration: Value) -> Result<Agent> {
+        self.agent_with_environment(configuration, &[])
+    }
+
+    /// As [`Node::agent`], with more in its environment.
+    pub fn agent_with_environment(&self, configuration: Value, environment: &[(&str, &str)]) -> Result<Agent> {
         let mut whole = json!({
             "node_name": NODE,
             "cluster": { "manifests": self.objects.path() },
         });
         crate::agent::merge(&mut whole, configuration);
-        Agent::with_in(Some(Arc::clone(&self.network)), whole)
+        Agent::with_environment_in(Some(Arc::clone(&self.network)), whole, environment)
     }
 
     /// Adds a pod, wired as the CNI would have done it, with an object as the API server has it.

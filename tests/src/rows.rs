@@ -99,6 +99,22 @@ pub struct Flow {
     /// Has sockets older than the agent.
     #[serde(default)]
     pub preexisting: bool,
+    /// What security groups say of it; only of pods that they are about.
+    pub sg: Option<Sg>,
+}
+
+/// What security groups say of a row's connections.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Sg {
+    /// `allowed`, `no_rule`, `not_judged` or `cannot_tell`.
+    pub verdict: String,
+    /// `pod` or `node`.
+    pub by: Option<String>,
+    /// Ids of rules.
+    pub rules: Vec<String>,
+    /// What it leaves open.
+    pub why: Option<String>,
 }
 
 /// An address of this end.

@@ -5,3 +5,4 @@ mod credentials;
 mod hop_limit;
 mod papers;
 mod traffic;
+mod verdicts;
