@@ -2,5 +2,6 @@
 
 mod access;
 mod agent;
+mod stale;
 mod told;
 mod vpc;
