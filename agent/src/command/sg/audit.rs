@@ -141,11 +141,15 @@ impl Answer {
         if calls.is_empty() {
             writeln!(out, "\nEC2 is not asked: no rule is known, and nothing can be told of what they allow")?;
         }
+        let mut refused = BTreeMap::<_, Vec<_>>::new();
         for call in calls {
             if let Some(error) = &call.error {
-                let since = call.fresh_at.map_or_else(|| "never".to_owned(), |at| at.to_string());
-                writeln!(out, "\nEC2 does not answer {:?}, last {since}: {error}", call.call)?;
+                refused.entry((error, call.fresh_at)).or_default().push(call.call.name());
             }
+        }
+        for ((error, last), names) in refused {
+            let last = last.map_or_else(|| "never did".to_owned(), |at| format!("last did {at}"));
+            writeln!(out, "\nEC2 does not answer {}, {last}: {error}", names.join(", "))?;
         }
         if *rules_dropped > 0 || *uses_dropped > 0 {
             writeln!(out, "\n{rules_dropped} uses of rules and {uses_dropped} of pods found no room and are not told")?;
