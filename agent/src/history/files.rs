@@ -56,12 +56,24 @@ pub(super) fn make_directory(directory: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(directory)
 }
 
-/// Takes the directory for one writer, as long as the file is open; `WouldBlock` when another one has it.
-pub(super) fn lock(directory: &Path) -> io::Result<fs::File> {
+/// A directory that is taken for one writer.
+pub(super) struct Lock(fs::File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // By name: to close the file is not enough while a child that is just being started has it too.
+        if let Err(error) = self.0.unlock() {
+            tracing::debug!(%error, "a directory stays locked until the process ends");
+        }
+    }
+}
+
+/// Takes the directory for one writer; `WouldBlock` when another one has it.
+pub(super) fn lock(directory: &Path) -> io::Result<Lock> {
     let path = directory.join(LOCK);
     let file = OpenOptions::new().write(true).create(true).truncate(false).mode(FILE_MODE).open(path)?;
     rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)?;
-    Ok(file)
+    Ok(Lock(file))
 }
 
 /// Makes the next file, empty, for its owner alone.

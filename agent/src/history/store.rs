@@ -1,7 +1,6 @@
 //! The files as one store that is written: begins files, ends them, removes old ones, and survives whatever disks do.
 //! Time is an argument; nothing here waits but for the disk.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,7 +63,7 @@ pub(super) struct Store {
     inserter: Inserter,
     current: Option<Current>,
     /// Nobody else writes here while it is held.
-    _lock: File,
+    _lock: files::Lock,
     /// Number of the next file.
     next: u64,
     /// Files up to this number had no more room.
