@@ -22,7 +22,7 @@ use std::sync::Arc;
 use self::judge::Judge;
 use self::known::Known;
 use self::line::Line;
-use self::readings::Readings;
+use self::readings::{MAX_SAMPLES, Readings};
 pub use self::settings::{Settings, Shape};
 use super::forecast::Series;
 use super::{Resource, Scope};
@@ -68,6 +68,13 @@ impl Capacity {
 
     /// What a look at the node told.
     pub fn host(&mut self, fact: &HostFact, now: BootNs) {
+        if let HostFact::Samples { samples, .. } = fact {
+            for sample in samples.iter().take(MAX_SAMPLES).filter(|sample| !is_derived(sample.resource)) {
+                if let Some(used) = sample.used {
+                    self.push((sample.resource, sample.scope.clone()), used, now);
+                }
+            }
+        }
         self.readings.host(fact, now);
     }
 
@@ -93,8 +100,7 @@ impl Capacity {
         self.known.expire(now);
         self.readings.expire(now);
         let lines = self.lines(now);
-        // What the rows show, and no single source's own count: two of them may differ by what each leaves out.
-        for line in &lines {
+        for line in lines.iter().filter(|line| is_derived(line.resource)) {
             if let Some(used) = line.used {
                 self.push((line.resource, line.scope.clone()), used, now);
             }
@@ -205,6 +211,27 @@ impl Capacity {
             exhaustion_s,
         }
     }
+}
+
+/// Whether rows of a resource may be put together from several sources. Its forecast rests on the rows, every half minute,
+/// and on no single source's own count: two of them may differ by what each leaves out. All others are counted at each look.
+fn is_derived(resource: Resource) -> bool {
+    matches!(
+        resource,
+        Resource::Pods
+            | Resource::CpuRequests
+            | Resource::MemoryRequests
+            | Resource::BranchInterfaces
+            | Resource::ImageBytes
+            | Resource::Interfaces
+            | Resource::PodIps
+            | Resource::IpPrefixes
+            | Resource::EbsVolumes
+            | Resource::SubnetIps
+            | Resource::NetworkBandwidth
+            | Resource::EbsBandwidth
+            | Resource::EbsIops
+    )
 }
 
 /// How full, in parts of 65,536; `None`: cannot tell, and last.

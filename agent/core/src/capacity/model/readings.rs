@@ -12,7 +12,7 @@ use crate::time::BootNs;
 
 /// Most samples of one collector: 250 pods with one each have room four times. At about 100 bytes and with 20 collectors
 /// at most 2 MiB.
-const MAX_SAMPLES: usize = 1_024;
+pub(super) const MAX_SAMPLES: usize = 1_024;
 /// Most counters, of about 80 bytes: 80 KiB. 250 pods have two or three each.
 const MAX_COUNTERS: usize = 1_024;
 /// A reading counts for so many of the intervals in which its collector reads.
