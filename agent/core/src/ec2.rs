@@ -118,6 +118,11 @@ impl Ec2 {
         self.interfaces.values().filter_map(|told| told.what.as_ref())
     }
 
+    /// The same, with when EC2 told them.
+    pub fn told_interfaces(&self) -> impl Iterator<Item = (&InterfaceFacts, WallNs)> {
+        self.interfaces.values().filter_map(|told| Some((told.what.as_ref()?, told.at)))
+    }
+
     /// A group, as EC2 told it last.
     pub fn group(&self, id: &GroupId) -> Option<&Told<Arc<GroupFacts>>> {
         self.groups.get(id)
@@ -151,6 +156,12 @@ impl Ec2 {
     /// The address ranges of the node's VPC, the primary one first; `None`: not told.
     pub fn vpc_ranges(&self) -> Option<&[IpNet]> {
         self.vpc.as_ref().map(|(_, ranges)| ranges.as_slice())
+    }
+
+    /// The node's VPC, as it was told, or as an interface of this node says.
+    pub fn vpc_id(&self) -> Option<&Arc<str>> {
+        let by_interface = || self.interfaces.values().find_map(|told| told.what.as_ref()?.vpc.as_ref());
+        self.vpc.as_ref().map(|(id, _)| id).or_else(by_interface)
     }
 
     /// Whose an address is.

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::Known;
 use crate::cluster::Found;
 use crate::facts::{Branch, BranchInterface, GroupEventKind, InterfaceFacts, PodFacts};
-use crate::fast::FastMap;
+use crate::fast::{FastMap, FastSet};
 use crate::output::{PeerClass, SgWhy};
 use crate::papers::demand::demanded;
 use crate::papers::enforcement::{Enforcement, Links, Mode, enforcement, mode};
@@ -19,6 +19,11 @@ use crate::time::WallNs;
 
 /// Whose an address is counts for so long after EC2 said so: half an hour. A pod's successor has another one soon.
 const PEER_VALID_NS: i64 = 1_800 * 1_000_000_000;
+/// What EC2 told of an interface counts for so long: half a day, several times what a refresh takes in a large fleet. When
+/// the role is taken away verdicts end, instead of going on from what was.
+const INTERFACE_VALID_NS: i64 = 12 * 3_600 * 1_000_000_000;
+/// `interfaceType` of a branch interface.
+const BRANCH: &str = "branch";
 /// Nodes with other mechanisms (`eks.amazonaws.com/compute-type`).
 const OTHER_COMPUTE: [&str; 2] = ["auto", "fargate"];
 
@@ -73,8 +78,11 @@ impl<'a> Scene<'a> {
 
     /// The groups on a pod's branch interface by EC2 alone.
     pub(crate) fn told_groups(&self, pod: &PodFacts) -> Option<Vec<GroupId>> {
-        let known = branches(pod).iter().find_map(|branch| self.known.ec2.interface(&branch.id)?.what.as_ref())?;
-        Some(known.groups.clone())
+        let told = |branch: &BranchInterface| {
+            let told = self.known.ec2.interface(&branch.id).filter(|told| self.is_valid(told.at))?;
+            told.what.as_ref()
+        };
+        Some(branches(pod).iter().find_map(told)?.groups.clone())
     }
 
     /// Whether no policy can be about any pod here.
@@ -168,7 +176,13 @@ impl<'a> Scene<'a> {
     /// Whose a peer's address is, if EC2 said so lately.
     pub(super) fn peer(&self, ip: IpAddr) -> Option<&'a InterfaceFacts> {
         let told = self.known.ec2.peer(ip).filter(|told| self.age_ns(told.at) <= PEER_VALID_NS)?;
-        told.what.as_ref()
+        // Addresses repeat from VPC to VPC, and service addresses are nobody's in this one.
+        let here = self.known.ec2.vpc_id();
+        told.what.as_ref().filter(|of| of.vpc.is_none() || here.is_none() || of.vpc.as_ref() == here)
+    }
+
+    fn is_valid(&self, at: WallNs) -> bool {
+        self.age_ns(at) <= INTERFACE_VALID_NS
     }
 
     fn age_ns(&self, at: WallNs) -> i64 {
@@ -212,7 +226,14 @@ impl<'a> Scene<'a> {
 
     fn interface_of(&self, ip: IpAddr) -> Option<&'a InterfaceFacts> {
         let interfaces = self.interfaces.get_or_init(|| {
-            let all = || self.known.ec2.interfaces();
+            let pods = self.known.cluster.pods();
+            let branches: FastSet<&str> =
+                pods.present().flat_map(|pod| branches(&pod.facts)).map(|branch| &*branch.id).collect();
+            // The address of a pod that is gone may be anybody's by now.
+            let is_gone = |of: &InterfaceFacts| of.kind.as_deref() == Some(BRANCH) && !branches.contains(&*of.id);
+            let told = self.known.ec2.told_interfaces().filter(|(of, at)| self.is_valid(*at) && !is_gone(of));
+            let told: Vec<_> = told.map(|(of, _)| of).collect();
+            let all = || told.iter().copied();
             Interfaces {
                 by_address: all().flat_map(|of| of.addresses.iter().map(move |ip| (ip.to_canonical(), of))).collect(),
                 by_prefix: all().flat_map(|of| of.prefixes.iter().map(move |net| (*net, of))).collect(),

@@ -1,6 +1,7 @@
 //! Who judged a flow, and what rules say of it, as rows tell it.
 
 mod audit;
+mod foreign;
 mod world;
 
 use agent_ebpf::wire::{Direction, Outcome};
