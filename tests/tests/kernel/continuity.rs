@@ -225,7 +225,7 @@ fn odd_requests(home: &Home, asker: &Pod) -> Result<String> {
 
 #[test]
 fn killed_again_and_again_nothing_is_doubled_and_what_is_missing_is_counted() -> Result<()> {
-    killed(200, Duration::from_secs(40))
+    killed(200, Duration::from_secs(20))
 }
 
 /// As above, two hundred times: some ten minutes.
