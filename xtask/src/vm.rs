@@ -112,13 +112,23 @@ struct Machine<'a> {
 /// Boots one kernel and runs the tests on it.
 fn test(machine: Machine<'_>, programs: &programs::Programs, arguments: &Arguments) -> Result<()> {
     let Machine { arch, host, series } = machine;
-    let qemu = emulator::qemu(arch, host)?;
     let kernel = kernel::fetch(arch, series)?;
     let directory = workspace::target().join("vm").join(format!("{}-{series}", arch.debian()));
     let started = Instant::now();
     let initramfs = initramfs::pack(&directory, &kernel, programs, &arguments.filter)?;
     eprintln!("linux {} on {}: packed in {}", kernel.release, arch.debian(), seconds(started.elapsed()));
-    let report = machine::boot(qemu, arch, &kernel, &initramfs, &directory.join("serial.log"));
+    let boot = || {
+        let qemu = emulator::qemu(arch, host)?;
+        machine::boot(qemu, arch, &kernel, &initramfs, &directory.join("serial.log"))
+    };
+    let mut report = boot();
+    // Once: it says nothing of the tests, and a kernel that really breaks does it again.
+    if let Err(error) = &report
+        && error.is::<machine::EmulatorFault>()
+    {
+        eprintln!("{error}; once more");
+        report = boot();
+    }
     if !arguments.keep {
         initramfs::remove(&directory)?;
     }
