@@ -16,7 +16,6 @@ mod http;
 mod kernel;
 mod lines;
 mod lossy;
-#[cfg_attr(not(test), expect(dead_code, reason = "its callers come with the next change"))]
 mod manifests;
 mod memory;
 mod node;

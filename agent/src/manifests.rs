@@ -10,7 +10,7 @@ mod tests;
 mod tree;
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::de::DeserializeSeed as _;
@@ -272,16 +272,4 @@ impl std::fmt::Display for Place {
             (document, line) => write!(f, "{file}, document {document}, line {line}"),
         }
     }
-}
-
-/// All manifests below a directory, read.
-pub(crate) fn read_all(paths: &[PathBuf], limits: Limits) -> (Vec<Object>, Vec<Problem>) {
-    let (mut objects, mut problems) = (Vec::new(), Vec::new());
-    for path in paths {
-        limits.path(path, &mut |found| match found {
-            Ok(object) => objects.push(object),
-            Err(problem) => problems.push(problem),
-        });
-    }
-    (objects, problems)
 }

@@ -6,6 +6,7 @@ mod rtt;
 mod sg;
 mod text;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use agent_ebpf::wire::{Direction, Outcome, Service};
@@ -162,6 +163,25 @@ pub struct Peer {
     pub pod: Option<String>,
 }
 
+/// Who answers behind a service address: the packets' real destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ActualPeer {
+    /// Address.
+    pub ip: IpAddr,
+    /// Port.
+    pub port: u16,
+}
+
+/// What carries a flow of an application that asked for something else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Via {
+    /// A proxy in the pod, to which the pod's connections are redirected.
+    Sidecar,
+    /// A proxy of the node.
+    Ambient,
+}
+
 /// Kind of peer; a wrong class is worse than `unknown`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -216,6 +236,12 @@ pub struct FlowRow {
     pub local: Local,
     /// The other end.
     pub peer: Peer,
+    /// The backend behind a service address; `None` where the peer is no service, or its backend is not known for certain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub actual_peer: Option<ActualPeer>,
+    /// The flow is one of a mesh's proxy; `None`: it is not, as far as is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub via: Option<Via>,
     /// The listening side's port; `None` when the direction is unknown or the row merges many.
     pub service_port: Option<u16>,
     /// How the connections ended; `None` in rows of connections that are still open.

@@ -46,6 +46,8 @@ fn row(pod: &str, peer: &str, bytes_sent: u64) -> FlowRow {
         protocol: Some(Protocol::Tcp),
         local: Local { ip: Some("10.0.0.1".to_owned()) },
         peer: Peer { ip: Some(peer.to_owned()), class: PeerClass::Internet, name: None, namespace: None, pod: None },
+        actual_peer: None,
+        via: None,
         service_port: Some(443),
         outcome: Some("established"),
         connections: 12,

@@ -37,9 +37,14 @@ pub(super) fn mapped(ip: IpAddr) -> [u8; 16] {
     }
 }
 
+/// See [`mapped`].
+pub(super) fn unmapped(bytes: [u8; 16]) -> IpAddr {
+    Ipv6Addr::from(bytes).to_canonical()
+}
+
 /// An address read back.
 pub(super) fn ip_text(bytes: Option<[u8; 16]>) -> Option<String> {
-    bytes.map(|bytes| Ipv6Addr::from(bytes).to_canonical().to_string())
+    bytes.map(|bytes| unmapped(bytes).to_string())
 }
 
 /// The name that a field-less variant has in JSON.

@@ -4,13 +4,13 @@
 use std::sync::Arc;
 
 use agent_core::output::{
-    CapacityRow, FindingRow, FlowRow, GapRow, Identity, Local, MetadataRow, Output, Peer, ProcessRow, ProcessView,
-    SgRow, Who, Window,
+    ActualPeer, CapacityRow, FindingRow, FlowRow, GapRow, Identity, Local, MetadataRow, Output, Peer, ProcessRow,
+    ProcessView, SgRow, Via, Who, Window,
 };
 use agent_core::time::WallNs;
 use rusqlite::{Connection, OptionalExtension as _, Params, params};
 
-use super::codes::{int, ip, name};
+use super::codes::{int, ip, mapped, name};
 use super::recent::Recent;
 use super::schema::{FOLD_BITS, flow_id};
 use super::standing::note_told;
@@ -47,6 +47,8 @@ struct FlowKey {
     who: i64,
     peer: i64,
     local: Option<[u8; 16]>,
+    actual: Option<ActualPeer>,
+    via: Option<Via>,
     direction: &'static str,
     protocol: Option<agent_core::output::Protocol>,
     service_port: Option<u16>,
@@ -137,6 +139,8 @@ impl Inserter {
             protocol,
             local: Local { ip: local },
             peer,
+            actual_peer,
+            via,
             service_port,
             outcome,
             connections,
@@ -157,6 +161,8 @@ impl Inserter {
             who: self.who(file, identity)?,
             peer: self.peer(file, peer)?,
             local: ip(local.as_deref()),
+            actual: *actual_peer,
+            via: *via,
             direction,
             protocol: *protocol,
             service_port: *service_port,
@@ -298,11 +304,12 @@ impl Inserter {
         if let Some(id) = self.keys.get(&key) {
             return Ok(id);
         }
-        let FlowKey { who, peer, local, direction, protocol, service_port, outcome, merged, preexisting } = &key;
+        let FlowKey { who, peer, local, actual, via, direction, protocol, service_port, outcome, merged, preexisting } =
+            &key;
         add(
             file,
-            "INSERT INTO flow_key (who, peer, local, direction, protocol, service_port, outcome, merged, preexisting) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            "INSERT INTO flow_key (who, peer, local, direction, protocol, service_port, outcome, merged, preexisting, \
+             actual_ip, actual_port, via) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
             params![
                 who,
                 peer,
@@ -312,7 +319,10 @@ impl Inserter {
                 service_port,
                 outcome,
                 merged,
-                preexisting
+                preexisting,
+                actual.map(|actual| mapped(actual.ip)),
+                actual.map(|actual| actual.port),
+                via.as_ref().map(name)
             ],
         )?;
         Ok(remember(&mut self.keys, key, file))

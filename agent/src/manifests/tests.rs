@@ -1,13 +1,24 @@
 //! Files as people and programs write them, and as they should not.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::{Limits, Object, Problem, read_all};
+use super::{Limits, Object, Problem};
 
 fn read(name: &str, text: &str) -> (Vec<Object>, Vec<Problem>) {
     read_with(Limits::AGENT, name, text)
+}
+
+fn read_all(paths: &[PathBuf], limits: Limits) -> (Vec<Object>, Vec<Problem>) {
+    let (mut objects, mut problems) = (Vec::new(), Vec::new());
+    for path in paths {
+        limits.path(path, &mut |found| match found {
+            Ok(object) => objects.push(object),
+            Err(problem) => problems.push(problem),
+        });
+    }
+    (objects, problems)
 }
 
 fn read_with(limits: Limits, name: &str, text: &str) -> (Vec<Object>, Vec<Problem>) {

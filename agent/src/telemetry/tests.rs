@@ -45,6 +45,8 @@ fn flow(workload: &str) -> FlowRow {
             namespace: None,
             pod: None,
         },
+        actual_peer: None,
+        via: None,
         service_port: Some(44_321),
         outcome: Some("established"),
         connections: 3,

@@ -134,6 +134,8 @@ fn row(
         protocol: key.protocol,
         local: Local { ip: key.local.map(|ip| ip.to_string()) },
         peer: peer_of(&key, peer.as_deref(), now, context),
+        actual_peer: None,
+        via: None,
         service_port: key.service_port,
         outcome: key.outcome.map(outcome_name),
         connections: totals.connections,

@@ -55,6 +55,8 @@ fn flow() -> FlowRow {
             namespace: None,
             pod: None,
         },
+        actual_peer: None,
+        via: None,
         service_port: Some(443),
         outcome: Some("established"),
         connections: 3,

@@ -3,8 +3,8 @@
 use std::fmt::{self, Display, Write as _};
 
 use super::{
-    AttributionKind, CapacityRow, FindingRow, FlowRow, GapRow, Identity, JudgedBy, MetadataRow, Output, Peer,
-    ProcessRow, Protocol, SgRow, Who, name_of,
+    ActualPeer, AttributionKind, CapacityRow, FindingRow, FlowRow, GapRow, Identity, JudgedBy, MetadataRow, Output,
+    Peer, ProcessRow, Protocol, SgRow, Who, name_of,
 };
 
 /// Digits of a container id shown.
@@ -59,7 +59,13 @@ fn flow(line: &mut String, row: &FlowRow) -> fmt::Result {
     let local = Address { ip: row.local.ip.as_deref(), port: local_port };
     let peer = Address { ip: row.peer.ip.as_deref(), port: service };
     write!(line, " {protocol} {local} {arrow} {peer}")?;
+    if let Some(ActualPeer { ip, port }) = row.actual_peer {
+        write!(line, " = {}", std::net::SocketAddr::new(ip, port))?;
+    }
     named_peer(line, &row.peer)?;
+    if let Some(via) = row.via {
+        write!(line, " via {}", name_of(&via))?;
+    }
     match row.outcome {
         Some(outcome) => write!(line, "  {outcome} x{}", row.connections)?,
         None if row.open > 0 => write!(line, "  open x{}", row.open)?,

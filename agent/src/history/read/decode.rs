@@ -4,27 +4,31 @@ use std::sync::Arc;
 
 use agent_core::books::Records;
 use agent_core::output::{
-    Ancestor, CapacityRow, FindingRow, FlowRow, GapRow, Identity, Local, MetadataRow, Output, Peer, ProcessRow,
-    ProcessView, Protocol, RttHistogram, SgRow, Who, Window,
+    ActualPeer, Ancestor, CapacityRow, FindingRow, FlowRow, GapRow, Identity, Local, MetadataRow, Output, Peer,
+    ProcessRow, ProcessView, Protocol, RttHistogram, SgRow, Via, Who, Window,
 };
 use agent_core::time::WallNs;
 use rusqlite::{Connection, Row};
 
-use crate::history::codes::{by_name, count, fixed, from_json, ip_text};
+use crate::history::codes::{by_name, count, fixed, from_json, ip_text, unmapped};
 use crate::history::recent::Recent;
-use crate::history::schema::{FOLD_BITS, SG_SINCE};
+use crate::history::schema::{ACTUAL_SINCE, FOLD_BITS, SG_SINCE};
 
 /// Entries remembered of each dictionary, at about 300 bytes: below 12 MiB in all.
 const REMEMBERED: usize = 8_192;
 
 /// Columns of [`Decoder::flow`], in its order. Files of the first version know nothing of security groups.
 pub(super) fn flow_columns(file: &Connection) -> rusqlite::Result<String> {
-    let version: u32 = file.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let version = version(file)?;
     let sg = if version < SG_SINCE { "NULL" } else { "f.sg" };
     Ok(format!(
         "f.id, f.key, f.process, f.connections, f.open, f.processes, f.bytes_sent, f.bytes_received, f.retransmits, \
          f.rtt_us, {sg}"
     ))
+}
+
+fn version(file: &Connection) -> rusqlite::Result<u32> {
+    file.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
 /// Columns of [`Decoder::metadata`].
@@ -52,6 +56,8 @@ struct Key {
     identity: Arc<Identity>,
     peer: Peer,
     local: Option<String>,
+    actual: Option<ActualPeer>,
+    via: Option<Via>,
     direction: &'static str,
     protocol: Option<Protocol>,
     service_port: Option<u16>,
@@ -77,6 +83,8 @@ impl<'f> Decoder<'f> {
             protocol: key.protocol,
             local: Local { ip: key.local.clone() },
             peer: key.peer.clone(),
+            actual_peer: key.actual,
+            via: key.via,
             service_port: key.service_port,
             outcome: key.outcome,
             connections: count(row.get(3)?),
@@ -211,9 +219,11 @@ impl<'f> Decoder<'f> {
             return Ok(key);
         }
         let sql = "SELECT k.who, k.local, k.direction, k.protocol, k.service_port, k.outcome, k.merged, k.preexisting, \
-                   p.ip, p.class, p.name, p.namespace, p.pod \
-                   FROM flow_key k JOIN peer p ON p.id = k.peer WHERE k.id = ?1";
-        let (who, mut key) = self.file.prepare_cached(sql)?.query_row([id], |row| {
+                   p.ip, p.class, p.name, p.namespace, p.pod";
+        let actual =
+            if version(self.file)? < ACTUAL_SINCE { "NULL, NULL, NULL" } else { "k.actual_ip, k.actual_port, k.via" };
+        let sql = format!("{sql}, {actual} FROM flow_key k JOIN peer p ON p.id = k.peer WHERE k.id = ?1");
+        let (who, mut key) = self.file.prepare_cached(&sql)?.query_row([id], |row| {
             let key = Key {
                 identity: Arc::default(),
                 local: ip_text(row.get(1)?),
@@ -230,6 +240,11 @@ impl<'f> Decoder<'f> {
                     namespace: row.get(11)?,
                     pod: row.get(12)?,
                 },
+                actual: row
+                    .get::<_, Option<[u8; 16]>>(13)?
+                    .zip(row.get(14)?)
+                    .map(|(ip, port)| ActualPeer { ip: unmapped(ip), port }),
+                via: row.get_ref(15)?.as_str_or_null()?.map(by_name).transpose()?,
             };
             Ok((row.get(0)?, key))
         })?;

@@ -1,13 +1,14 @@
 //! Rows made by hand, with values that differ from field to field.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use agent_core::books::{Ledger, Records};
 use agent_core::input::{Category, GapCause, ImdsVersion, MetadataOutcome, Method};
 use agent_core::output::{
-    Ancestor, AttributionKind, By, FlowRow, GapRow, Identity, Local, MetadataRow, Output, Peer, PeerClass, ProcessRow,
-    ProcessView, Protocol, RttHistogram, Who, Window,
+    ActualPeer, Ancestor, AttributionKind, By, FlowRow, GapRow, Identity, Local, MetadataRow, Output, Peer, PeerClass,
+    ProcessRow, ProcessView, Protocol, RttHistogram, Via, Who, Window,
 };
 use agent_core::time::WallNs;
 
@@ -65,6 +66,8 @@ pub(crate) fn flow(pod: u32, peer: u32, second: i64) -> Output {
             namespace: Some("shop".to_owned()),
             pod: Some(format!("db-{peer}")),
         },
+        actual_peer: Some(ActualPeer { ip: IpAddr::from([10, 0, 3, 7]), port: 8_443 }),
+        via: Some(Via::Sidecar),
         service_port: Some(5_432),
         outcome: Some("established"),
         connections: 3,

@@ -53,8 +53,12 @@ fn a_file_of_the_version_before_is_read_and_goes_on_with_verdicts() {
     drop(first);
     let path = files::list(directory.path()).expect("lists").remove(0).path;
     let file = rusqlite::Connection::open(&path).expect("opens");
-    for column in ["boot_id", "ended", "continues", "mark"] {
-        file.execute(&format!("ALTER TABLE run DROP COLUMN {column}"), []).expect("goes back");
+    for (table, columns) in
+        [("run", &["boot_id", "ended", "continues", "mark"][..]), ("flow_key", &["actual_ip", "actual_port", "via"])]
+    {
+        for column in columns {
+            file.execute(&format!("ALTER TABLE {table} DROP COLUMN {column}"), []).expect("goes back");
+        }
     }
     file.execute_batch("ALTER TABLE flow DROP COLUMN sg; DROP TABLE sg; DROP TABLE told; PRAGMA user_version = 1;")
         .expect("goes back");
