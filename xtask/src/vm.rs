@@ -8,6 +8,8 @@ mod machine;
 mod modules;
 mod programs;
 
+use std::num::NonZero;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -90,57 +92,80 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let programs = programs::build(arch, host)?;
     let chosen =
         if arguments.kernel.is_empty() { SERIES.map(str::to_owned).to_vec() } else { arguments.kernel.clone() };
-    for series in &chosen {
-        test(Machine { arch, host, series }, &programs, arguments)?;
+    let machines = chosen.iter().map(|series| Machine::prepare(arch, host, series, &programs, &arguments.filter));
+    let machines = machines.collect::<Result<Vec<_>>>()?;
+    let results = boot_all(&machines);
+    if !arguments.keep {
+        machines.iter().try_for_each(|machine| initramfs::remove(&machine.directory))?;
     }
-    Ok(())
+    results.into_iter().collect()
 }
 
-/// All kernel tests on one kernel series and this machine's architecture.
-pub(crate) fn run_series(series: &str) -> Result<()> {
-    run(&Arguments { arch: None, kernel: vec![series.to_owned()], keep: false, filter: Vec::new() })
+/// All kernel tests on all kernel series and this machine's architecture.
+pub(crate) fn run_all() -> Result<()> {
+    run(&Arguments { arch: None, kernel: Vec::new(), keep: false, filter: Vec::new() })
 }
 
-/// What is booted where.
-#[derive(Clone, Copy)]
-struct Machine<'a> {
+/// One thread emulates a machine, so as many as there are CPUs run side by side.
+fn boot_all(machines: &[Machine]) -> Vec<Result<()>> {
+    let at_once = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let mut results = Vec::with_capacity(machines.len());
+    for some in machines.chunks(at_once) {
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = some.iter().map(|machine| scope.spawn(|| machine.test())).collect();
+            results.extend(threads.into_iter().map(|thread| match thread.join() {
+                Ok(result) => result,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }));
+        });
+    }
+    results
+}
+
+/// A kernel and the file system that it boots.
+struct Machine {
     arch: Arch,
     host: Arch,
-    series: &'a str,
+    kernel: kernel::Kernel,
+    directory: PathBuf,
+    initramfs: PathBuf,
 }
 
-/// Boots one kernel and runs the tests on it.
-fn test(machine: Machine<'_>, programs: &programs::Programs, arguments: &Arguments) -> Result<()> {
-    let Machine { arch, host, series } = machine;
-    let kernel = kernel::fetch(arch, series)?;
-    let directory = workspace::target().join("vm").join(format!("{}-{series}", arch.debian()));
-    let started = Instant::now();
-    let initramfs = initramfs::pack(&directory, &kernel, programs, &arguments.filter)?;
-    eprintln!("linux {} on {}: packed in {}", kernel.release, arch.debian(), seconds(started.elapsed()));
-    let boot = || {
-        let qemu = emulator::qemu(arch, host)?;
-        machine::boot(qemu, arch, &kernel, &initramfs, &directory.join("serial.log"))
-    };
-    let mut report = boot();
-    // Once: it says nothing of the tests, and a kernel that really breaks does it again.
-    if let Err(error) = &report
-        && error.is::<machine::EmulatorFault>()
-    {
-        eprintln!("{error}; once more");
-        report = boot();
+impl Machine {
+    fn prepare(arch: Arch, host: Arch, series: &str, programs: &programs::Programs, filter: &[String]) -> Result<Self> {
+        let kernel = kernel::fetch(arch, series)?;
+        let directory = workspace::target().join("vm").join(format!("{}-{series}", arch.debian()));
+        let started = Instant::now();
+        let initramfs = initramfs::pack(&directory, &kernel, programs, filter)?;
+        eprintln!("linux {} on {}: packed in {}", kernel.release, arch.debian(), seconds(started.elapsed()));
+        Ok(Self { arch, host, kernel, directory, initramfs })
     }
-    if !arguments.keep {
-        initramfs::remove(&directory)?;
+
+    /// Boots it and runs the tests.
+    fn test(&self) -> Result<()> {
+        let mut report = self.boot();
+        // Once: it says nothing of the tests, and a kernel that really breaks does it again.
+        if let Err(error) = &report
+            && error.is::<machine::EmulatorFault>()
+        {
+            eprintln!("{error}; once more");
+            report = self.boot();
+        }
+        let report = report?;
+        eprintln!(
+            "linux {} on {}: tests passed; booted in {}, ended after {}",
+            self.kernel.release,
+            self.arch.debian(),
+            seconds(report.booted),
+            seconds(report.ended)
+        );
+        Ok(())
     }
-    let report = report?;
-    eprintln!(
-        "linux {} on {}: tests passed; booted in {}, ended after {}",
-        kernel.release,
-        arch.debian(),
-        seconds(report.booted),
-        seconds(report.ended)
-    );
-    Ok(())
+
+    fn boot(&self) -> Result<machine::Report> {
+        let qemu = emulator::qemu(self.arch, self.host)?;
+        machine::boot(qemu, self.arch, &self.kernel, &self.initramfs, &self.directory.join("serial.log"))
+    }
 }
 
 fn seconds(duration: Duration) -> String {

@@ -13,7 +13,8 @@ use super::Arch;
 use super::initramfs::{RESULT, STARTED};
 use super::kernel::Kernel;
 
-/// A machine that runs longer hangs. The tests take some six minutes on two CPUs that one thread emulates.
+/// A machine that runs longer hangs. The tests take some six minutes on two CPUs that one thread emulates, and other
+/// machines may run beside it.
 const TIME_OUT: Duration = Duration::from_mins(20);
 
 /// Emulated memory: the file system with its programs (about 100 MB, held twice while it is unpacked) and the tests.
@@ -54,7 +55,7 @@ pub(super) fn boot(mut qemu: Command, arch: Arch, kernel: &Kernel, initramfs: &P
     let started = Instant::now();
     let text = crate::process::line(command);
     let mut child = command.spawn().with_context(|| format!("run `{text}`"))?;
-    let watched = watch(&mut child, log, started);
+    let watched = watch(&mut child, &kernel.release, log, started);
     let ended = watched.as_ref().is_ok_and(|watched| !matches!(watched.result, Some(Outcome::TimedOut)));
     if !ended {
         child.kill().context("stop QEMU")?;
@@ -119,7 +120,7 @@ struct Watched {
 }
 
 /// Follows the serial line to its end or to the time-out.
-fn watch(child: &mut Child, log: &Path, started: Instant) -> Result<Watched> {
+fn watch(child: &mut Child, release: &str, log: &Path, started: Instant) -> Result<Watched> {
     let serial = child.stdout.take().context("QEMU has no serial line")?;
     let (sender, lines) = mpsc::channel();
     // Ends with the machine: the line is closed then.
@@ -136,7 +137,9 @@ fn watch(child: &mut Child, log: &Path, started: Instant) -> Result<Watched> {
         match lines.recv_timeout(TIME_OUT.saturating_sub(started.elapsed())) {
             Ok(line) => {
                 writeln!(file, "{line}").with_context(|| format!("write {}", log.display()))?;
-                watched.read(line, started);
+                if watched.read(line, started) {
+                    eprintln!("    {release}  {}", watched.tail.last().map_or("", String::as_str));
+                }
             }
             Err(RecvTimeoutError::Disconnected) => return Ok(watched),
             Err(RecvTimeoutError::Timeout) => {
@@ -148,7 +151,9 @@ fn watch(child: &mut Child, log: &Path, started: Instant) -> Result<Watched> {
 }
 
 impl Watched {
-    fn read(&mut self, line: String, started: Instant) {
+    /// Takes a line; whether it is one that the tests printed.
+    fn read(&mut self, line: String, started: Instant) -> bool {
+        let mut of_tests = false;
         self.torn |= line.contains(TORN_CODE);
         // A line of the kernel may stand before a marker without a line break between them.
         if line.ends_with(STARTED) {
@@ -156,12 +161,13 @@ impl Watched {
         } else if let Some((_, code)) = line.split_once(RESULT) {
             self.result = Some(Outcome::Tests(code.trim().to_owned()));
         } else if self.booted.is_some() && self.result.is_none() {
-            eprintln!("    {line}");
+            of_tests = true;
         }
         if self.tail.len() == TAIL_LINES {
             self.tail.remove(0);
         }
         self.tail.push(line);
+        of_tests
     }
 }
 
