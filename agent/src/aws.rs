@@ -15,7 +15,6 @@ mod access;
 mod ask;
 mod calls;
 mod client;
-mod disk;
 mod examine;
 mod follow;
 mod form;

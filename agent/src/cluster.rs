@@ -100,7 +100,7 @@ pub(crate) fn new(options: Options, tell: mpsc::Sender<Vec<Input>>) -> Cluster {
     let (publisher, notes) = options.events.then(publish::queue).unzip();
     let work = Box::pin(async move {
         let teller = Teller::new(tell, options.now);
-        let file = options.facts_file.as_ref().map(|path| disk::File::new(path.clone(), Arc::clone(&options.node)));
+        let file = options.facts_file.as_ref().map(|path| disk::file(path.clone(), Arc::clone(&options.node)));
         if let Some(file) = &file
             && let Some(known) = file.load().await
         {

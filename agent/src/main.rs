@@ -13,6 +13,7 @@ mod export;
 mod golden;
 mod history;
 mod http;
+mod kept;
 mod kernel;
 mod lines;
 mod lossy;

@@ -16,12 +16,12 @@ use tokio::time::{Instant, sleep};
 
 use super::ask::Ask;
 use super::client::Client;
-use super::disk::File;
 use super::known::{Known, Told};
 use super::pace::{self, Backoff};
 use super::plan::{Look, Targets, When};
 use super::trouble::{Kind, Trouble};
 use super::{Options, groups, interfaces, lists, networks, types};
+use crate::kept::{self, Form};
 
 /// Between two looks at the wishes and the clock.
 const LOOK: Duration = Duration::from_secs(1);
@@ -31,6 +31,9 @@ const SETTLE_MIN: Duration = Duration::from_secs(1);
 const SETTLE_PER_NODE: Duration = Duration::from_millis(50);
 /// News are written after this long at the soonest.
 const WRITE_EVERY: Duration = Duration::from_secs(30);
+
+/// 1,024 groups with 120 rules of 200 bytes are 24 MB, more than any node has.
+const FORM: Form = Form { what: "the answers of EC2", version: 1, bytes_max: 32 << 20 };
 
 /// See [`super::follow`].
 pub(super) async fn follow(options: Options, wishes: watch::Receiver<Ec2Wishes>, tell: mpsc::Sender<Vec<Input>>) {
@@ -60,7 +63,7 @@ pub(super) struct Follower {
     settled: Option<Instant>,
     /// What is older is asked for again; another one each time, so that nodes do not stay in step.
     old: Duration,
-    file: Option<File>,
+    file: Option<kept::File<Known>>,
     is_unsaved: bool,
     written: Option<Instant>,
 }
@@ -69,7 +72,7 @@ pub(super) struct Follower {
 
 impl Follower {
     pub(super) fn new(options: Options, tell: mpsc::Sender<Vec<Input>>) -> Self {
-        let file = options.file.clone().map(|path| File::new(path, Arc::clone(&options.node)));
+        let file = options.file.clone().map(|path| kept::File::new(path, Arc::clone(&options.node), FORM));
         Self {
             client: Client::new(&options),
             known: Known::default(),
@@ -89,9 +92,8 @@ impl Follower {
 
     /// Tells what is on disk.
     async fn restore(&mut self) {
-        let Some(file) = self.file.clone() else { return };
-        let loaded = tokio::task::spawn_blocking(move || file.load()).await;
-        if let Ok(Some(known)) = loaded {
+        let Some(file) = &self.file else { return };
+        if let Some(known) = file.load().await {
             self.known = known;
             let facts = self.known.facts();
             self.say(facts).await;
@@ -299,21 +301,17 @@ impl Follower {
         let now = Instant::now();
         let is_early = self.written.is_some_and(|at| now.saturating_duration_since(at) < WRITE_EVERY);
         let Some(file) = self.file.clone().filter(|_| self.is_unsaved && !is_early) else { return };
-        let known = self.known.clone();
         self.written = Some(now);
-        let written = tokio::task::spawn_blocking(move || file.write(&known).map_err(|error| file.warn(&error))).await;
         // Not before: whoever drops this while it waits here does not know whether the write has begun.
-        self.is_unsaved = !matches!(written, Ok(Ok(())));
+        self.is_unsaved = !file.write(self.known.clone()).await;
     }
 }
 
 /// The loop is ended by dropping it, and so the last news are written here.
 impl Drop for Follower {
     fn drop(&mut self) {
-        if let Some(file) = self.file.as_ref().filter(|_| self.is_unsaved)
-            && let Err(error) = file.write(&self.known)
-        {
-            file.warn(&error);
+        if let Some(file) = self.file.as_ref().filter(|_| self.is_unsaved) {
+            file.write_last(self.known.clone());
         }
     }
 }

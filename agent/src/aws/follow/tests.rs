@@ -365,6 +365,24 @@ async fn what_is_on_disk_is_told_without_asking() {
     assert_eq!(std::fs::read_to_string(directory.path().join("ec2.json.unreadable")).unwrap(), "{");
 }
 
+#[tokio::test]
+async fn a_disk_that_stands_still_does_not_hold_up_the_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("ec2.json");
+    let server =
+        Server::start(|_| page("DescribeNetworkInterfaces", "networkInterfaceSet", &interface("eni-1"), None)).await;
+    let mut bench = bench(&server, Some(path.clone()));
+    bench.look(&wish(&["eni-1"], &[])).await;
+    let file = bench.follower.file.clone().unwrap();
+    let under_way = file.under_way();
+    drop(bench);
+    assert!(!path.exists());
+    drop(under_way);
+    while !path.exists() {
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
 /// Collects what is logged.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
