@@ -27,6 +27,7 @@ mod pace;
 mod pages;
 mod plan;
 mod trouble;
+mod turns;
 mod types;
 
 use std::path::PathBuf;

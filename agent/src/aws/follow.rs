@@ -20,6 +20,7 @@ use super::known::{Known, Told};
 use super::pace::{self, Backoff};
 use super::plan::{Look, Targets, When};
 use super::trouble::{Kind, Trouble};
+use super::turns::Turns;
 use super::{Options, groups, interfaces, lists, networks, types};
 use crate::kept::{self, Form};
 
@@ -59,6 +60,9 @@ pub(super) struct Follower {
     /// Of each.
     calls: BTreeMap<Ec2Call, Backoff>,
     errors: BTreeMap<Ec2Call, Trouble>,
+    /// Groups that cannot be read: each is asked for again by itself, ever more rarely. At most as many as are wished for.
+    unreadable: BTreeMap<GroupId, (Backoff, Trouble)>,
+    turns: Turns,
     /// When news may be asked for; `None`: there are none yet.
     settled: Option<Instant>,
     /// What is older is asked for again; another one each time, so that nodes do not stay in step.
@@ -81,6 +85,8 @@ impl Follower {
             credentials: Backoff::new(pace::NO_CREDENTIALS),
             calls: Ec2Call::ALL.into_iter().map(|call| (call, Backoff::new(pace::FAILED))).collect(),
             errors: BTreeMap::new(),
+            unreadable: BTreeMap::new(),
+            turns: Turns::default(),
             settled: None,
             old: pace::jittered(options.interval()),
             file,
@@ -103,7 +109,11 @@ impl Follower {
     /// One look at what is wished for: asks as long as there is something to ask and it may be asked.
     pub(super) async fn look(&mut self, wishes: &Ec2Wishes) {
         loop {
-            let targets = Targets::new(wishes, &self.known);
+            let mut targets = Targets::new(wishes, &self.known);
+            let now = Instant::now();
+            self.unreadable.retain(|id, _| targets.groups.contains(id));
+            let paused = self.unreadable.iter().filter(|(_, (backoff, _))| backoff.is_waiting(now));
+            targets.paused = paused.map(|(id, _)| id.clone()).collect();
             let Some(ask) = self.next(&targets) else { break };
             self.answer(ask, &targets).await;
             self.known.prune(&targets, (self.options.now)());
@@ -117,14 +127,16 @@ impl Follower {
             return None;
         }
         let may = |call| self.calls.get(&call).is_none_or(|backoff| !backoff.is_waiting(now));
-        if let Some(ask) = targets.next(&self.known, Look::News, when, may) {
+        let news = targets.next(&self.known, Look::News, when, may).map(|(_, ask)| ask);
+        let old = targets.next(&self.known, Look::Old, when, may);
+        let is_settled = if news.is_some() {
             let settle = SETTLE_MIN + (SETTLE_PER_NODE * self.options.fleet_nodes).mul_f64(fastrand::f64());
-            let settled = *self.settled.get_or_insert(now + settle);
-            return (settled <= now && self.client.bucket().has_for_news(now)).then_some(ask);
-        }
-        self.settled = None;
-        let ask = targets.next(&self.known, Look::Old, when, may)?;
-        self.client.bucket().has_for_refresh(now).then_some(ask)
+            *self.settled.get_or_insert(now + settle) <= now
+        } else {
+            self.settled = None;
+            true
+        };
+        self.turns.next(news.filter(|_| is_settled), old, self.old, self.client.bucket(), now)
     }
 
     async fn answer(&mut self, ask: Ask, targets: &Targets) {
@@ -140,12 +152,17 @@ impl Follower {
             Ask::InstanceType(name) => self.instance_type(name, at).await,
         };
         match told {
-            Ok((fact, trouble)) => {
+            Ok((fact, troubles)) => {
                 self.old = pace::jittered(self.options.interval());
                 self.is_unsaved = true;
                 let mut facts: Vec<Ec2Fact> = fact.into_iter().collect();
-                facts.push(self.worked(call, at));
-                facts.extend(trouble.into_iter().flat_map(|(call, trouble)| self.failed(call, &trouble)));
+                // One that answered in part has worked, and says what is wrong; its pause is not over before it begins.
+                if troubles.iter().any(|(of, _)| *of == call) {
+                    self.reached(call, at);
+                } else {
+                    facts.push(self.worked(call, at));
+                }
+                facts.extend(troubles.into_iter().flat_map(|(call, trouble)| self.failed(call, &trouble)));
                 self.say(facts).await;
             }
             Err(trouble) => {
@@ -163,7 +180,7 @@ impl Follower {
         for id in &missing {
             self.known.interfaces.insert(Arc::clone(id), Told { what: None, at });
         }
-        Ok((Some(Ec2Fact::Interfaces { interfaces, missing, at }), None))
+        Ok((Some(Ec2Fact::Interfaces { interfaces, missing, at }), Vec::new()))
     }
 
     async fn macs(&mut self, macs: &[Arc<str>], at: WallNs) -> Answered {
@@ -174,7 +191,7 @@ impl Follower {
             let what = found.map(|one| Arc::clone(&one.id));
             self.known.macs.insert(Arc::clone(mac), Told { what, at });
         }
-        Ok((Some(Ec2Fact::Interfaces { interfaces, missing: Vec::new(), at }), None))
+        Ok((Some(Ec2Fact::Interfaces { interfaces, missing: Vec::new(), at }), Vec::new()))
     }
 
     async fn peers(&mut self, peers: &[std::net::IpAddr], vpc: Option<&str>, at: WallNs) -> Answered {
@@ -184,7 +201,7 @@ impl Follower {
         for peer in &peers {
             self.known.peers.insert(peer.ip, Told { what: peer.interface.clone(), at });
         }
-        Ok((Some(Ec2Fact::Peers { peers, at }), None))
+        Ok((Some(Ec2Fact::Peers { peers, at }), Vec::new()))
     }
 
     async fn groups(&mut self, ids: &[GroupId], at: WallNs) -> Answered {
@@ -211,8 +228,21 @@ impl Follower {
         for id in &missing {
             self.known.groups.insert(id.clone(), Told { what: None, at });
         }
-        let unreadable = unreadable.into_iter().next().map(|(_, trouble)| (Ec2Call::SecurityGroups, trouble));
-        Ok((Some(Ec2Fact::Groups { groups, missing, at }), unreadable.or(rules)))
+        for id in ids {
+            match unreadable.iter().find(|(one, _)| one == id) {
+                None => drop(self.unreadable.remove(id)),
+                Some((id, trouble)) => {
+                    let fresh = || (Backoff::new(pace::FAILED), trouble.clone());
+                    let (backoff, told) = self.unreadable.entry(id.clone()).or_insert_with(fresh);
+                    backoff.failed(now);
+                    told.clone_from(trouble);
+                }
+            }
+        }
+        // Those of other answers too: what stands is that they cannot be read.
+        let unreadable = self.unreadable.values().next();
+        let unreadable = unreadable.map(|(_, trouble)| (Ec2Call::SecurityGroups, trouble.clone()));
+        Ok((Some(Ec2Fact::Groups { groups, missing, at }), unreadable.into_iter().chain(rules).collect()))
     }
 
     async fn lists(&mut self, ids: &[PrefixListId], at: WallNs) -> Answered {
@@ -225,7 +255,7 @@ impl Follower {
             self.known.lists.insert(id.clone(), Told { what: None, at });
         }
         let fact = Ec2Fact::PrefixLists { lists, missing, at };
-        Ok((Some(fact), denied.map(|trouble| (Ec2Call::PrefixLists, trouble))))
+        Ok((Some(fact), denied.map(|trouble| (Ec2Call::PrefixLists, trouble)).into_iter().collect()))
     }
 
     async fn subnets(&mut self, ids: &[Arc<str>], at: WallNs) -> Answered {
@@ -234,29 +264,34 @@ impl Follower {
             let what = subnets.iter().find(|one| one.id == *id).cloned();
             self.known.subnets.insert(Arc::clone(id), Told { what, at });
         }
-        Ok((self.known.subnets(), None))
+        Ok((self.known.subnets(), Vec::new()))
     }
 
     async fn vpc(&mut self, id: Arc<str>, at: WallNs) -> Answered {
         let ranges = networks::vpc(&mut self.client, &id).await?;
         self.known.vpcs.insert(Arc::clone(&id), Told { what: ranges.clone(), at });
-        Ok((ranges.map(|ranges| Ec2Fact::Vpc { id, ranges, at }), None))
+        Ok((ranges.map(|ranges| Ec2Fact::Vpc { id, ranges, at }), Vec::new()))
     }
 
     async fn instance_type(&mut self, name: Arc<str>, at: WallNs) -> Answered {
         let figures = types::ask(&mut self.client, &name).await?;
         self.known.types.insert(Arc::clone(&name), Told { what: figures.clone(), at });
-        Ok((Some(Ec2Fact::InstanceType { figures, name, at }), None))
+        Ok((Some(Ec2Fact::InstanceType { figures, name, at }), Vec::new()))
+    }
+
+    /// EC2 answered, be it in part.
+    fn reached(&mut self, call: Ec2Call, at: WallNs) {
+        self.throttled.worked();
+        self.credentials.worked();
+        self.known.worked.insert(call, at);
     }
 
     /// A call was answered.
     fn worked(&mut self, call: Ec2Call, at: WallNs) -> Ec2Fact {
-        self.throttled.worked();
-        self.credentials.worked();
+        self.reached(call, at);
         if let Some(backoff) = self.calls.get_mut(&call) {
             backoff.worked();
         }
-        self.known.worked.insert(call, at);
         if self.errors.remove(&call).is_some() {
             tracing::info!(call = call.name(), "EC2 answers again");
         }
@@ -274,8 +309,9 @@ impl Follower {
                 concerned = Ec2Call::ALL.to_vec();
             }
             (Kind::Denied, Some(backoff)) => backoff.pause(pace::DENIED, now),
+            // What cannot be read waits by itself.
+            (Kind::Unreadable, _) | (_, None) => {}
             (_, Some(backoff)) => backoff.failed(now),
-            (_, None) => {}
         }
         let known = concerned.iter().all(|call| self.errors.get(call) == Some(trouble));
         if !known {
@@ -317,4 +353,4 @@ impl Drop for Follower {
 }
 
 /// What an answer tells, and what beside it went wrong.
-type Answered = Result<(Option<Ec2Fact>, Option<(Ec2Call, Trouble)>), Trouble>;
+type Answered = Result<(Option<Ec2Fact>, Vec<(Ec2Call, Trouble)>), Trouble>;

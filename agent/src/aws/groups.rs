@@ -155,7 +155,7 @@ pub(super) async fn ask(client: &mut Client, ids: &[GroupId], by_rule: bool) -> 
             Ok(facts) => answer.groups.push(facts),
             Err(error) => {
                 let text = format!("group {} cannot be read: {error}", group.group_id);
-                answer.unreadable.push((group.group_id, Trouble::new(Kind::Refused, text)));
+                answer.unreadable.push((group.group_id, Trouble::new(Kind::Unreadable, text)));
             }
         }
     }

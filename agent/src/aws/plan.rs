@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,8 +17,9 @@ use super::ask::Ask;
 use super::known::{Kept, Known, age};
 use super::{groups, interfaces, lists, networks};
 
-/// An interface that EC2 did not know may be one that it does not know yet: answers lag behind what was made a moment ago
-/// (<https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html>).
+/// An interface or a group that EC2 did not know may be one that it does not know yet: answers lag behind what was made a
+/// moment ago (<https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html>). An address without an
+/// interface is no such thing: most that nobody has are a service's, or another VPC's.
 const MISSING_AGAIN: Duration = Duration::from_mins(2);
 /// Most groups, prefix lists and subnets that are followed.
 const GROUPS_MAX: usize = 1_024;
@@ -30,6 +32,8 @@ pub(super) struct Targets {
     pub(super) interfaces: BTreeSet<Arc<str>>,
     pub(super) macs: BTreeSet<Arc<str>>,
     pub(super) groups: BTreeSet<GroupId>,
+    /// Those of them that are not asked for just now.
+    pub(super) paused: BTreeSet<GroupId>,
     pub(super) lists: BTreeSet<PrefixListId>,
     pub(super) subnets: BTreeSet<Arc<str>>,
     pub(super) vpc: Option<Arc<str>>,
@@ -74,23 +78,41 @@ impl Targets {
         while lists.len() > LISTS_MAX {
             lists.pop_last();
         }
-        Self { interfaces, macs, groups, lists, subnets, vpc, peers, instance_type }
+        let paused = BTreeSet::new();
+        Self { interfaces, macs, groups, paused, lists, subnets, vpc, peers, instance_type }
     }
 
-    /// The next question, of calls that may be made.
-    pub(super) fn next(&self, known: &Known, look: Look, when: When, may: impl Fn(Ec2Call) -> bool) -> Option<Ask> {
-        let pick = Pick { look, when };
-        let asks: [&dyn Fn() -> Option<Ask>; 8] = [
-            &|| pick.of(&self.macs, &known.macs, interfaces::CHUNK).map(Ask::Macs),
-            &|| pick.of(&self.interfaces, &known.interfaces, interfaces::CHUNK).map(Ask::Interfaces),
-            &|| pick.of(&self.groups, &known.groups, groups::CHUNK).map(Ask::Groups),
-            &|| pick.of(&self.vpc, &known.vpcs, 1).and_then(|mut ids| ids.pop()).map(Ask::Vpc),
-            &|| pick.of(&self.peers, &known.peers, interfaces::CHUNK).map(Ask::Peers),
-            &|| pick.of(&self.lists, &known.lists, lists::CHUNK).map(Ask::Lists),
-            &|| pick.of(&self.subnets, &known.subnets, networks::CHUNK).map(Ask::Subnets),
-            &|| pick.of(&self.instance_type, &known.types, 1).and_then(|mut names| names.pop()).map(Ask::InstanceType),
+    /// The next question, of calls that may be made, with the age of the oldest thing that it is due for. News go in the
+    /// order of what they are good for; of what is old the oldest goes first, so that each has its turn also where there are
+    /// fewer calls than questions.
+    pub(super) fn next(
+        &self,
+        known: &Known,
+        look: Look,
+        when: When,
+        may: impl Fn(Ec2Call) -> bool,
+    ) -> Option<(Duration, Ask)> {
+        let soon = Pick { look, when, again: when.old.min(MISSING_AGAIN) };
+        let late = Pick { again: when.old, ..soon };
+        let one = |mut ids: Vec<Arc<str>>| ids.pop();
+        let groups = self.groups.iter().filter(|id| !self.paused.contains(*id));
+        let asks = [
+            soon.of(&self.macs, &known.macs, interfaces::CHUNK).map(|(age, macs)| (age, Ask::Macs(macs))),
+            soon.of(&self.interfaces, &known.interfaces, interfaces::CHUNK)
+                .map(|(age, ids)| (age, Ask::Interfaces(ids))),
+            soon.of(groups, &known.groups, groups::CHUNK).map(|(age, ids)| (age, Ask::Groups(ids))),
+            late.of(&self.vpc, &known.vpcs, 1).and_then(|(age, ids)| Some((age, Ask::Vpc(one(ids)?)))),
+            late.of(&self.peers, &known.peers, interfaces::CHUNK).map(|(age, peers)| (age, Ask::Peers(peers))),
+            late.of(&self.lists, &known.lists, lists::CHUNK).map(|(age, ids)| (age, Ask::Lists(ids))),
+            late.of(&self.subnets, &known.subnets, networks::CHUNK).map(|(age, ids)| (age, Ask::Subnets(ids))),
+            late.of(&self.instance_type, &known.types, 1)
+                .and_then(|(age, names)| Some((age, Ask::InstanceType(one(names)?)))),
         ];
-        asks.iter().filter_map(|ask| ask()).find(|ask| may(ask.call()))
+        let mut asks = asks.into_iter().flatten().filter(|(_, ask)| may(ask.call()));
+        match look {
+            Look::News => asks.next(),
+            Look::Old => asks.reduce(|oldest, ask| if ask.0 > oldest.0 { ask } else { oldest }),
+        }
     }
 }
 
@@ -98,36 +120,41 @@ impl Targets {
 struct Pick {
     look: Look,
     when: When,
+    /// What was not there is looked for again when that was told longer ago than this.
+    again: Duration,
 }
 
 impl Pick {
-    /// Some of what is wanted; `None`: nothing. What is half as old as it may be comes along: few calls for many, and
+    /// Some of what is wanted, with the age of the oldest that is due; `None`: nothing is. What is half as old as it may be comes along: few calls for many, and
     /// something that stays unknown does not keep the others waiting.
     fn of<'a, K: Ord + Clone + 'a, V>(
         &self,
         wanted: impl IntoIterator<Item = &'a K>,
         kept: &Kept<K, V>,
         most: usize,
-    ) -> Option<Vec<K>> {
-        let (mut news, mut old, mut is_due) = (Vec::new(), Vec::new(), false);
+    ) -> Option<(Duration, Vec<K>)> {
+        let (mut news, mut old, mut due) = (Vec::new(), Vec::new(), None);
         for key in wanted {
             let Some(told) = kept.get(key) else {
                 news.push(key);
                 continue;
             };
-            let limit = if told.what.is_some() { self.when.old } else { self.when.old.min(MISSING_AGAIN) };
+            let limit = if told.what.is_some() { self.when.old } else { self.again };
             let age = age(told.at, self.when.now);
-            is_due |= age > limit;
+            if age > limit {
+                due = due.max(Some(age));
+            }
             if age > limit / 2 {
-                old.push((age, key));
+                // What is due goes before what only comes along.
+                old.push((age > limit, age, key));
             }
         }
-        let is_due = match self.look {
-            Look::News => !news.is_empty(),
-            Look::Old => is_due,
-        };
-        old.sort_by(|(one, _), (other, _)| other.cmp(one));
-        let found = news.into_iter().chain(old.into_iter().map(|(_, key)| key)).take(most).cloned();
-        is_due.then(|| found.collect())
+        let due = match self.look {
+            Look::News => (!news.is_empty()).then_some(Duration::ZERO),
+            Look::Old => due,
+        }?;
+        old.sort_by_key(|(is_due, age, _)| Reverse((*is_due, *age)));
+        let found = news.into_iter().chain(old.into_iter().map(|(_, _, key)| key)).take(most).cloned();
+        Some((due, found.collect()))
     }
 }

@@ -32,6 +32,8 @@ pub(super) enum Kind {
     Denied,
     /// EC2 does not take the request, or its answer cannot be read: nothing that another try at once would change.
     Refused,
+    /// A part of the answer means nothing here; the rest does.
+    Unreadable,
     /// A call for what is not there any more.
     Absent,
     /// A trial call that would have been allowed.

@@ -312,6 +312,38 @@ async fn a_group_that_cannot_be_read_leaves_the_others_known() {
 }
 
 #[tokio::test]
+async fn a_group_that_cannot_be_read_is_asked_for_ever_more_rarely_and_holds_up_no_other() {
+    let server = Server::start(|seen| match (seen.action(), seen.get("Filter.1.Value.1")) {
+        ("DescribeSecurityGroups", Some("sg-2")) => {
+            page("DescribeSecurityGroups", "securityGroupInfo", &group("sg-2", "carrier-pigeon"), None)
+        }
+        ("DescribeSecurityGroups", _) => {
+            page("DescribeSecurityGroups", "securityGroupInfo", &group("sg-3", "tcp"), None)
+        }
+        _ => error(403, "UnauthorizedOperation", "You are not authorized to perform this operation."),
+    })
+    .await;
+    let mut bench = bench(&server, None);
+    let id: GroupId = "sg-2".parse().unwrap();
+    for least in [5, 10, 20, 40] {
+        bench.look(&wish(&[], &["sg-2"])).await;
+        let (backoff, _) = bench.follower.unreadable.get_mut(&id).unwrap();
+        assert!(backoff.is_waiting(Instant::now() + Duration::from_secs(least - 1)), "{least}");
+        backoff.pause(Duration::ZERO, Instant::now());
+    }
+    // What may not be asked is not asked because something else went wrong beside it.
+    assert_eq!(server.actions().iter().filter(|action| *action == "DescribeSecurityGroupRules").count(), 1);
+    bench.look(&wish(&[], &["sg-2"])).await;
+    let facts = bench.look(&wish(&[], &["sg-2", "sg-3"])).await;
+    assert!(bench.follower.known.groups.contains_key(&"sg-3".parse().unwrap()), "{facts:?}");
+    let (error, _) = source(&facts, Ec2Call::SecurityGroups);
+    assert!(error.is_some_and(|error| error.contains("sg-2")), "it still cannot be read: {error:?}");
+    let asked = server.actions().len();
+    assert!(bench.look(&wish(&[], &["sg-2", "sg-3"])).await.is_empty());
+    assert_eq!(server.actions().len(), asked);
+}
+
+#[tokio::test]
 async fn answers_that_are_none_are_not_believed() {
     for body in ["", "<html>a proxy's page</html>", "<DescribeNetworkInterfacesResponse>", "\u{0}"] {
         let server = Server::start(move |_| (200, body.to_owned())).await;

@@ -31,7 +31,7 @@ fn wish(interfaces: &[&str]) -> Ec2Wishes {
 }
 
 fn next(wishes: &Ec2Wishes, known: &Known, look: Look, when: When) -> Option<Ask> {
-    Targets::new(wishes, known).next(known, look, when, |_| true)
+    Targets::new(wishes, known).next(known, look, when, |_| true).map(|(_, ask)| ask)
 }
 
 #[test]
@@ -88,6 +88,38 @@ fn what_was_missing_is_asked_for_again_soon() {
 }
 
 #[test]
+fn an_address_that_nobody_has_is_not_asked_for_sooner_than_others() {
+    let mut known = Known::default();
+    let peer = IpAddr::from([172, 20, 0, 10]);
+    known.peers.insert(peer, told(None, 0));
+    let wishes = Ec2Wishes { peers: [peer].into(), ..Ec2Wishes::default() };
+    assert_eq!(next(&wishes, &known, Look::Old, at(1_000)), None);
+    assert_eq!(next(&wishes, &known, Look::Old, at(1_001)), Some(Ask::Peers(vec![peer])));
+}
+
+#[test]
+fn of_what_is_old_the_oldest_goes_first_and_what_is_due_before_what_comes_along() {
+    let mut known = Known::default();
+    known.interfaces.insert("eni-0".into(), told(Some(interface("eni-0", "subnet-1")), 500));
+    known.vpcs.insert("vpc-1".into(), told(Some(vec![]), 100));
+    known.subnets.insert("subnet-1".into(), told(None, 0));
+    let wishes = wish(&["eni-0"]);
+    assert_eq!(next(&wishes, &known, Look::Old, at(2_000)), Some(Ask::Subnets(vec!["subnet-1".into()])));
+    known.subnets.insert("subnet-1".into(), told(None, 2_000));
+    assert_eq!(next(&wishes, &known, Look::Old, at(2_000)), Some(Ask::Vpc("vpc-1".into())));
+    // 100 of half the age are not due; the one that was missing two minutes ago is.
+    let mut known = Known::default();
+    let ids: Vec<String> = (0..101).map(|n| format!("eni-{n:03}")).collect();
+    for id in &ids {
+        known.interfaces.insert(id.as_str().into(), told(Some(InterfaceFacts::default()), 0));
+    }
+    known.interfaces.insert("eni-100".into(), told(None, 600));
+    let wishes = wish(&ids.iter().map(String::as_str).collect::<Vec<_>>());
+    let Some(Ask::Interfaces(asked)) = next(&wishes, &known, Look::Old, at(800)) else { panic!() };
+    assert_eq!((asked.len(), &*asked[0]), (100, "eni-100"));
+}
+
+#[test]
 fn a_clock_that_was_set_back_makes_old_what_it_steps_over() {
     let mut known = Known::default();
     known.interfaces.insert("eni-1".into(), told(Some(InterfaceFacts::default()), 10_000));
@@ -100,7 +132,7 @@ fn a_call_that_may_not_be_made_does_not_hold_up_others() {
     let known = Known::default();
     let targets = Targets::new(&wishes, &known);
     let ask = targets.next(&known, Look::News, at(0), |call| call != Ec2Call::NetworkInterfaces);
-    assert_eq!(ask, Some(Ask::Groups(vec![sg("sg-1")])));
+    assert_eq!(ask.map(|(_, ask)| ask), Some(Ask::Groups(vec![sg("sg-1")])));
 }
 
 #[test]
