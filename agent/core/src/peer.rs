@@ -93,6 +93,26 @@ pub fn classify(ip: IpAddr, service_port: Option<u16>, node: &NodeAddresses) -> 
     }
 }
 
+/// Whether an address looks like one of the internet. That of a VPC may, too: IPv6 always does.
+pub(crate) fn is_public(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => {
+            let [first, second, ..] = ip.octets();
+            let is_shared = first == 100 && second & 0xc0 == 64;
+            !(ip.is_private() || ip.is_link_local() || ip.is_loopback() || is_shared)
+        }
+        IpAddr::V6(ip) => ip.segments()[0] & 0xe000 == 0x2000,
+    }
+}
+
+/// Whether an address means something on one link alone.
+pub(crate) fn is_link_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    }
+}
+
 // === helpers ===
 
 fn is_global(ip: IpAddr) -> bool {

@@ -12,6 +12,7 @@ use crate::cluster::{Cluster, Found, HostSide};
 use crate::facts::{Branch, Ec2Wishes, InterfaceFacts, LinkKind, Phase, PodFacts};
 use crate::papers::Account;
 use crate::papers::demand::demanded;
+use crate::peer::{is_link_local, is_public};
 use crate::sg::{GroupId, Peer};
 
 /// Most peers wished for at once: a call of `DescribeNetworkInterfaces` takes 200 values of a filter.
@@ -40,7 +41,7 @@ pub fn wishes(known: Known<'_>, peers: impl IntoIterator<Item = IpAddr>, instanc
         Branch::Absent | Branch::Malformed(_) => &[],
     });
     wishes.interfaces = branches.map(|branch| Arc::clone(&branch.id)).take(MAX_INTERFACES).collect();
-    for peer in peers {
+    for peer in peers.into_iter().filter(|peer| may_be_in_vpc(*peer, known.ec2)) {
         if wishes.peers.len() >= MAX_WISHED_PEERS {
             break;
         }
@@ -48,6 +49,13 @@ pub fn wishes(known: Known<'_>, peers: impl IntoIterator<Item = IpAddr>, instanc
     }
     wishes.groups = groups(known, &living, &wishes);
     wishes
+}
+
+/// Whether an interface of the VPC may have an address: what looks public has one where the VPC has such a range alone.
+fn may_be_in_vpc(peer: IpAddr, ec2: &Ec2) -> bool {
+    let is_in_range = || ec2.vpc_ranges().is_some_and(|ranges| ranges.iter().any(|range| range.contains(&peer)));
+    let is_nobodys = peer.is_loopback() || peer.is_multicast() || is_link_local(peer);
+    !is_nobodys && (!is_public(peer) || is_in_range())
 }
 
 /// Pods that hold what they were given.
@@ -200,6 +208,22 @@ mod tests {
         let then = told(&ec2, &cluster, &host, vec![peer]);
         assert_eq!(texts(&then.groups), ["sg-cart", "sg-db", "sg-named", "sg-node", "sg-real"]);
         assert_eq!(texts(&then.peers), ["10.0.0.9"], "known peers are wished for as long as they are of use");
+    }
+
+    #[test]
+    fn nobody_of_the_internet_is_wished_for() {
+        let (cluster, host, mut ec2) = (Cluster::default(), HostSide::default(), Ec2::default());
+        let peers = ["93.184.216.34", "198.18.7.7", "2600:1f16::9", "10.0.5.5", "169.254.20.10"];
+        let told = |ec2: &Ec2| {
+            let peers = peers.map(|text| text.parse::<IpAddr>().unwrap());
+            let wishes = wishes(Known { cluster: &cluster, host: &host, ec2 }, peers, None);
+            wishes.peers.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(told(&ec2), ["10.0.5.5"]);
+        // Ranges that look public, and are the VPC's.
+        let ranges = ["10.0.0.0/16", "198.18.0.0/16", "2600:1f16::/56"].map(|net| net.parse().unwrap()).to_vec();
+        ec2.learn(Ec2Fact::Vpc { id: "vpc-1".into(), ranges, at: WallNs(1) });
+        assert_eq!(told(&ec2), ["10.0.5.5", "198.18.7.7", "2600:1f16::9"]);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use super::scene::{Here, Placement, Scene};
 use crate::facts::PodFacts;
 use crate::output::{JudgedBy, PeerClass, SgWhy};
 use crate::papers::enforcement::Mode;
-use crate::peer::classify;
+use crate::peer::{classify, is_link_local, is_public};
 use crate::sg::{Ends, Family, Flow, GroupId, Side, Traffic};
 
 /// Addresses that the CNI gives pods of an IPv6 cluster for IPv4, and of an IPv4 cluster for IPv6: always translated to
@@ -222,24 +222,6 @@ fn translated(asked: &Asked<'_, '_>, in_vpc: Option<bool>) -> Option<SgWhy> {
         Some(true) => None,
         Some(false) => Some(SgWhy::ServiceAddress),
         None => Some(SgWhy::VpcUnknown),
-    }
-}
-
-fn is_public(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => {
-            let [first, second, ..] = ip.octets();
-            let is_shared = first == 100 && second & 0xc0 == 64;
-            !(ip.is_private() || ip.is_link_local() || ip.is_loopback() || is_shared)
-        }
-        IpAddr::V6(ip) => ip.segments()[0] & 0xe000 == 0x2000,
-    }
-}
-
-fn is_link_local(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => ip.is_link_local(),
-        IpAddr::V6(ip) => ip.is_unicast_link_local(),
     }
 }
 
