@@ -4,6 +4,7 @@
 mod apt;
 mod bench;
 mod build;
+mod deploy;
 mod instances;
 mod kube;
 mod process;
@@ -39,6 +40,8 @@ enum Command {
     Test(test::Arguments),
     /// Measure what the program costs, beside its neighbours and its aims
     Bench(bench::Arguments),
+    /// Write what is generated in `deploy`: copies in the chart, the kustomize base, the table of values
+    Deploy(deploy::Arguments),
     /// Write the table of instance types, or renew its figures
     Instances(instances::Arguments),
     /// Hold the rules of the tree that compiler and clippy do not know
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => return run::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Deploy(arguments) => deploy::run(&arguments),
         Command::Instances(arguments) => instances::run(&arguments),
         Command::Tidy => tidy::run(),
         Command::Kube(arguments) => kube::run(&arguments),

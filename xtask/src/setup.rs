@@ -1,6 +1,7 @@
 //! `cargo xtask setup`: installs whatever is missing. Each thing is looked for first, so that a complete machine costs a
 //! fraction of a second and nothing is installed twice.
 
+pub(crate) mod charts;
 mod cross;
 mod debian;
 mod kubernetes;
@@ -38,6 +39,8 @@ pub(crate) enum Need {
     Cluster,
     /// Run a stand-in for the EC2 API
     Ec2,
+    /// Render and check the chart and the manifests
+    Deploy,
 }
 
 /// What `setup` sees to when nothing is chosen.
@@ -53,13 +56,14 @@ struct Item {
 }
 
 /// In the order in which they build on each other.
-const ITEMS: [Item; 7] = [
+const ITEMS: [Item; 8] = [
     Item { name: "packages", missing: debian::missing, install: debian::install },
     Item { name: "library source of the compiler", missing: library::missing, install: library::install },
     Item { name: "standard library for arm64", missing: cross::missing, install: cross::install },
     Item { name: "bpf-linker", missing: linker::missing, install: linker::install },
     Item { name: "AWS clients for the tests", missing: python::missing, install: python::install },
     Item { name: "moto for the tests", missing: python::moto_missing, install: python::install_moto },
+    Item { name: "Helm and kubectl for the tests", missing: charts::missing, install: charts::install },
     Item { name: "Kubernetes for the tests", missing: kubernetes::missing, install: kubernetes::install },
 ];
 

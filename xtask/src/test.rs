@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::process::Privilege;
 use crate::setup::{self, Need};
-use crate::{build, kube, process, tidy, toolchain, vm};
+use crate::{build, deploy, kube, process, tidy, toolchain, vm};
 
 /// What `cargo xtask test` takes.
 #[derive(clap::Args)]
@@ -37,10 +37,11 @@ enum Outcome {
     Skipped(String),
 }
 
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 12] = [
     Step { name: "setup", what: "what building and testing need", run: setup_everything },
     Step { name: "fmt", what: "formatting", run: fmt },
     Step { name: "tidy", what: "rules of the tree", run: || tidy::run().map(|()| Outcome::Passed) },
+    Step { name: "deploy", what: "the chart, the kustomize base and what comes of them", run: deploy },
     Step { name: "clippy", what: "lints of all packages", run: clippy },
     Step { name: "clippy-probes", what: "lints of the eBPF programs", run: clippy_probes },
     Step { name: "build", what: "probes and program, optimised", run: || build().map(|_| Outcome::Passed) },
@@ -126,6 +127,11 @@ fn setup_everything() -> Result<Outcome> {
 
 fn fmt() -> Result<Outcome> {
     process::run(process::cargo().args(["fmt", "--all", "--check"])).context("format the sources: run `cargo fmt`")?;
+    Ok(Outcome::Passed)
+}
+
+fn deploy() -> Result<Outcome> {
+    deploy::check()?;
     Ok(Outcome::Passed)
 }
 

@@ -123,7 +123,13 @@ async fn permitted(client: &Client, permission: &Permission) -> Finding {
     if refused.is_empty() {
         ok(&name, format!("{} allowed", verbs.join(", ")))
     } else {
-        degraded(&name, format!("{} refused, so there is no {gives}; see the role in deploy/rbac", refused.join(", ")))
+        degraded(
+            &name,
+            format!(
+                "{} refused, so there is no {gives}; see the role in deploy/kustomize/base/rbac.yaml",
+                refused.join(", ")
+            ),
+        )
     }
 }
 

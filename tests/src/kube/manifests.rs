@@ -7,9 +7,19 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// The shipped account and its role.
+/// The shipped account and its role, as kustomize gets them.
 pub fn role() -> Result<Vec<Value>> {
-    read_all(&repository().join("deploy/rbac"))
+    read(&repository().join("deploy/kustomize/base/rbac.yaml"))
+}
+
+/// What the chart renders, by the name of the set of values.
+pub fn charts() -> Result<Vec<(String, Vec<Value>)>> {
+    let mut charts = Vec::new();
+    for path in yaml_files(&repository().join("tests/fixtures/chart"))? {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        charts.push((name, read(&path)?));
+    }
+    Ok(charts)
 }
 
 /// Definitions of `SecurityGroupPolicy`, `CNINode` and `ENIConfig`.
@@ -23,6 +33,14 @@ fn repository() -> PathBuf {
 
 /// The documents of all YAML files of a directory, in the order of the files' names.
 fn read_all(directory: &Path) -> Result<Vec<Value>> {
+    let mut manifests = Vec::new();
+    for path in yaml_files(directory)? {
+        manifests.extend(read(&path)?);
+    }
+    Ok(manifests)
+}
+
+fn yaml_files(directory: &Path) -> Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for entry in fs::read_dir(directory).with_context(|| format!("list {}", directory.display()))? {
         let path = entry.with_context(|| format!("list {}", directory.display()))?.path();
@@ -32,14 +50,14 @@ fn read_all(directory: &Path) -> Result<Vec<Value>> {
     }
     paths.sort();
     ensure!(!paths.is_empty(), "no manifest in {}", directory.display());
-    let mut manifests = Vec::new();
-    for path in paths {
-        let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-        for document in serde_yaml_ng::Deserializer::from_str(&text) {
-            manifests.push(Value::deserialize(document).with_context(|| format!("read {}", path.display()))?);
-        }
-    }
-    Ok(manifests)
+    Ok(paths)
+}
+
+/// The documents of a file.
+fn read(path: &Path) -> Result<Vec<Value>> {
+    let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+    let documents = serde_yaml_ng::Deserializer::from_str(&text).map(Value::deserialize);
+    documents.map(|document| document.with_context(|| format!("read {}", path.display()))).collect()
 }
 
 /// A pod of one container on a node, as a scheduler leaves it.

@@ -58,6 +58,16 @@ pub(super) fn install_moto(_: &[Need]) -> Result<()> {
     MOTO.install(&moto_directory()?)
 }
 
+/// What is missing of an environment with these packages.
+pub(super) fn requirements_missing(requirements: &'static [&'static str], directory: &Path) -> Option<String> {
+    Environment { requirements, programs: &["python"] }.missing(directory)
+}
+
+/// Makes such an environment.
+pub(super) fn install_requirements(requirements: &'static [&'static str], directory: &Path) -> Result<()> {
+    Environment { requirements, programs: &["python"] }.install(directory)
+}
+
 impl Environment {
     fn missing(&self, directory: &Path) -> Option<String> {
         let present = fs::read_to_string(stamp(directory)).is_ok_and(|text| text == self.requirements.join("\n"))
