@@ -13,6 +13,8 @@ use crate::lines::{Form, chain};
 
 mod capacity;
 mod check;
+#[cfg(test)]
+mod deployment;
 mod doctor;
 mod explain;
 mod findings;

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 
 mod aws;
 mod capacity;
+#[cfg(test)]
+mod chart;
 mod check;
 mod collect;
 mod key;
