@@ -116,6 +116,12 @@ impl Client {
         answer.object(&path)
     }
 
+    /// Has the server check what applying a manifest would make of it, and change nothing.
+    pub fn dry_run(&self, manifest: &Value) -> Result<Answer> {
+        let path = format!("{}?fieldManager={MANAGER}&force=true&dryRun=All", paths::of_object(manifest)?);
+        self.runtime.block_on(exchange(&self.client, Method::PATCH, &path, Some((Form::Apply, manifest))))
+    }
+
     /// Creates objects, many at a time and in any order.
     pub fn create_all(&self, manifests: Vec<Value>) -> Result<()> {
         let mut requests = Vec::new();
