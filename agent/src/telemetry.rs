@@ -12,7 +12,7 @@ use agent_core::facts::HostFact;
 use agent_core::finding::ledger::VERDICTS;
 use agent_core::finding::{Code, Ledger};
 use agent_core::input::KernelTotals;
-use agent_core::output::{FlowRow, Identity, MetadataRow, Output, State};
+use agent_core::output::{FlowRow, GapRow, Identity, MetadataRow, Output, State};
 use agent_core::time::{BootNs, WallNs};
 use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
@@ -33,7 +33,7 @@ mod tests;
 pub(crate) use catalogue::markdown;
 use findings::{FindingGauges, FindingLabels};
 use labels::{
-    BuildLabels, BytesDirection, BytesLabels, CallLabels, ConnectionLabels, HistoryLabels, MetadataLabels,
+    BuildLabels, BytesDirection, BytesLabels, CallLabels, CauseLabels, ConnectionLabels, HistoryLabels, MetadataLabels,
     OpenedLabels, OutcomeLabels, ProbeLabels, ReasonLabels, RecordLabels, RetransmitLabels, SourceLabels,
     SuppressedLabels, Untracked, UntrackedLabels, VerdictLabels, Workload,
 };
@@ -66,6 +66,7 @@ pub(crate) struct Telemetry {
     history_rows: Family<HistoryLabels, Counter>,
     history_size: Gauge,
     history_writable: Gauge,
+    last_gap: Family<CauseLabels, Gauge<f64, AtomicU64>>,
     probes: Family<ProbeLabels, Gauge>,
     untracked: Family<UntrackedLabels, Counter>,
     suppressed: Family<SuppressedLabels, Counter>,
@@ -124,6 +125,7 @@ impl Telemetry {
             suppressed: Family::default(),
             node: Node::register(registry, max_series as usize),
         };
+            last_gap: Family::default(),
         catalogue::CONNECTIONS.register(registry, telemetry.connections.clone());
         catalogue::CONNECTION_BYTES.register(registry, telemetry.bytes.clone());
         catalogue::RETRANSMITS.register(registry, telemetry.retransmits.clone());
@@ -148,6 +150,7 @@ impl Telemetry {
         catalogue::SERIES_SUPPRESSED.register(registry, telemetry.suppressed.clone());
         let version = BuildLabels { version: env!("CARGO_PKG_VERSION") };
         catalogue::BUILD_INFO.register(registry, Info::new(version));
+        catalogue::LAST_GAP.register(registry, telemetry.last_gap.clone());
         telemetry.start_at_zero();
         telemetry
     }
@@ -176,7 +179,8 @@ impl Telemetry {
             Output::Flow(row) => self.flow(row, now),
             Output::Metadata(row) => self.metadata(row, now),
             Output::Capacity(row) => self.node.capacity(row),
-            Output::Process(_) | Output::Gap(_) | Output::Finding(_) => {}
+            Output::Gap(row) => self.gap(row),
+            Output::Process(_) | Output::Finding(_) => {}
         }
     }
 
@@ -216,6 +220,13 @@ impl Telemetry {
         &self,
         counters: &WorkloadCounters<S>,
         metric: &catalogue::Metric,
+    fn gap(&self, row: &GapRow) {
+        let end = Duration::from_nanos(u64::try_from(row.end.0).unwrap_or(0)).as_secs_f64();
+        let gauge = self.last_gap.get_or_create(&CauseLabels { cause: row.cause });
+        // A gap of an earlier time may be told late.
+        gauge.set(gauge.get().max(end));
+    }
+
         labels: S,
         amount: u64,
         now: BootNs,

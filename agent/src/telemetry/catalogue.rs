@@ -183,6 +183,14 @@ pub(super) const PROBE_ATTACHED: Metric = Metric {
     labels: &["probe"],
     help: "Whether a probe is attached (1) or was refused by the kernel (0)",
 };
+pub(super) const LAST_GAP: Metric = Metric {
+    base: "last_gap_end_timestamp",
+    sample: "sekisho_last_gap_end_timestamp_seconds",
+    kind: "gauge",
+    unit: Some(Unit::Seconds),
+    labels: &["cause"],
+    help: "When the last gap of a cause in the picture ended, seconds since 1970; absent for a cause that there was not since the agent started",
+};
 pub(super) const UNTRACKED: Metric = Metric {
     base: "untracked",
     sample: "sekisho_untracked_total",
@@ -341,7 +349,7 @@ pub(super) const WITH_WORKLOAD: [&Metric; 6] =
     [&CONNECTIONS, &CONNECTION_BYTES, &RETRANSMITS, &METADATA_REQUESTS, &FINDINGS_OPEN, &FINDINGS_ACCEPTED];
 
 /// All of them, in the order of the documentation.
-pub(super) const ALL: [&Metric; 39] = [
+pub(super) const ALL: [&Metric; 40] = [
     &CONNECTIONS,
     &CONNECTION_BYTES,
     &RETRANSMITS,
@@ -362,6 +370,7 @@ pub(super) const ALL: [&Metric; 39] = [
     &HISTORY_SIZE,
     &HISTORY_WRITABLE,
     &PROBE_ATTACHED,
+    &LAST_GAP,
     &UNTRACKED,
     &SERIES_SUPPRESSED,
     &CAPACITY_USED,

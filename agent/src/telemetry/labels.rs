@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use agent_core::facts::{Ec2Call, Source};
 use agent_core::finding::{Code, Severity};
-use agent_core::input::{Category, ImdsVersion, MetadataOutcome};
+use agent_core::input::{Category, GapCause, ImdsVersion, MetadataOutcome};
 use agent_core::output::{Identity, PeerClass};
 use prometheus_client::encoding::{EncodeLabel as _, EncodeLabelSet, LabelSetEncoder};
 
@@ -152,6 +152,12 @@ pub(super) struct SourceLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct CallLabels {
     pub(super) call: Ec2Call,
+}
+
+/// Of `sekisho_last_gap_end_timestamp_seconds`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct CauseLabels {
+    pub(super) cause: GapCause,
 }
 
 /// Of `sekisho_cluster_left_out_total`.
@@ -373,5 +379,17 @@ pub(super) fn source(source: Source) -> &'static str {
         Source::CniNode => "cni_node",
         Source::CsiNode => "csi_node",
         Source::Events => "events",
+    }
+}
+
+pub(super) fn gap_cause(cause: GapCause) -> &'static str {
+    match cause {
+        GapCause::NotRunning => "not_running",
+        GapCause::Stopped => "stopped",
+        GapCause::Crashed => "crashed",
+        GapCause::Suspended => "suspended",
+        GapCause::ClockJump => "clock_jump",
+        GapCause::RingFull => "ring_full",
+        GapCause::ProbeMissing => "probe_missing",
     }
 }

@@ -8,10 +8,11 @@ use agent_core::engine::{Engine, EngineConfig};
 use agent_core::facts::{ClusterFact, Ec2Call, Ec2Fact, Source};
 use agent_core::finding::{Code, Settings, Severity};
 use agent_core::input::{
-    Category, Ends, ImdsVersion, Input, KernelTotals, MetadataFact, MetadataOutcome, Method, RequestFact, ResponseFact,
+    Category, Ends, GapCause, ImdsVersion, Input, KernelTotals, MetadataFact, MetadataOutcome, Method, RequestFact,
+    ResponseFact,
 };
 use agent_core::output::{
-    FlowRow, Identity, Local, MetadataRow, Output, Peer, PeerClass, Protocol, RttHistogram, Who, Window,
+    FlowRow, GapRow, Identity, Local, MetadataRow, Output, Peer, PeerClass, Protocol, RttHistogram, Who, Window,
 };
 use agent_core::papers::waivers::Waiver;
 use agent_core::time::{BootNs, WallNs};
@@ -87,6 +88,11 @@ fn metadata() -> MetadataRow {
 
 fn output(row: FlowRow) -> Output {
     Output::Flow(Box::new(row))
+}
+
+fn gap(end_s: i64, cause: GapCause) -> Output {
+    let end = WallNs(end_s * 1_000_000_000);
+    Output::Gap(GapRow { start: WallNs(0), end, cause, records_lost: BTreeMap::new() })
 }
 
 /// Sample line without its value, to value.
@@ -333,6 +339,17 @@ fn labels_and_json_agree() {
     ] {
         assert_eq!(labels::metadata_outcome(outcome), name(outcome));
     }
+    for cause in [
+        GapCause::NotRunning,
+        GapCause::Stopped,
+        GapCause::Crashed,
+        GapCause::Suspended,
+        GapCause::ClockJump,
+        GapCause::RingFull,
+        GapCause::ProbeMissing,
+    ] {
+        assert_eq!(labels::gap_cause(cause), name(cause));
+    }
 }
 
 /// The rules of OpenMetrics and of naming, over a scrape in which every metric has a series; and the catalogue says
@@ -345,6 +362,7 @@ fn a_scrape_keeps_the_rules_and_the_catalogue() {
     telemetry.records("tcp_end", "stored", 1);
     telemetry.history(1, 2, 3, true);
     telemetry.probe("tcp", true);
+    telemetry.observe(&gap(1, GapCause::Crashed), BootNs(1));
     node::told(&telemetry);
     let engine = engine();
     telemetry.findings(engine.ledger(), BootNs(1));
@@ -405,6 +423,22 @@ fn a_scrape_keeps_the_rules_and_the_catalogue() {
     }
     assert_eq!(families, BTreeMap::new(), "families that the catalogue does not know");
     assert_eq!(seen, BTreeMap::new(), "samples that the catalogue does not know");
+}
+
+#[test]
+fn the_last_gap_of_each_cause_is_told_by_its_end() {
+    let (telemetry, exposition) = new(100);
+    let of = |cause: &str| format!("sekisho_last_gap_end_timestamp_seconds{{cause=\"{cause}\"}}");
+    assert!(!samples(&exposition).contains_key(&of("crashed")), "there was none");
+    for (end_s, cause) in
+        [(1_700_000_000, GapCause::Crashed), (1_600_000_000, GapCause::Crashed), (5, GapCause::RingFull)]
+    {
+        telemetry.observe(&gap(end_s, cause), BootNs(1));
+    }
+    let samples = samples(&exposition);
+    assert_eq!(samples.get(&of("crashed")), Some(&1_700_000_000.0));
+    assert_eq!(samples.get(&of("ring_full")), Some(&5.0));
+    assert_eq!(samples.get(&of("stopped")), None);
 }
 
 #[test]

@@ -5,8 +5,9 @@ use std::fmt::Error;
 use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder};
 
 use super::{
-    BuildLabels, CallLabels, HistoryLabels, OpenedLabels, OutcomeLabels, ProbeLabels, ReasonLabels, RecordLabels,
-    RttLabels, SourceLabels, SuppressedLabels, Untracked, UntrackedLabels, VerdictLabels, peer_class, put, source,
+    BuildLabels, CallLabels, CauseLabels, HistoryLabels, OpenedLabels, OutcomeLabels, ProbeLabels, ReasonLabels,
+    RecordLabels, RttLabels, SourceLabels, SuppressedLabels, Untracked, UntrackedLabels, VerdictLabels, gap_cause,
+    peer_class, put, source,
 };
 
 impl EncodeLabelSet for RttLabels {
@@ -99,6 +100,13 @@ impl EncodeLabelSet for CallLabels {
     fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), Error> {
         let Self { call } = self;
         put(encoder, "call", call.name())
+    }
+}
+
+impl EncodeLabelSet for CauseLabels {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), Error> {
+        let Self { cause } = self;
+        put(encoder, "cause", gap_cause(*cause))
     }
 }
 
