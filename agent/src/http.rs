@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, VARY};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -16,8 +16,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
+mod accept;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use accept::Format;
 
 /// Connections at a time; others wait in the backlog. A scraper, two health probes and some curious people.
 const CONNECTIONS_MAX: usize = 16;
@@ -37,10 +40,8 @@ pub(crate) trait Source: Send + Sync + 'static {
     fn healthy(&self) -> Result<(), String>;
     /// Whether the agent sees what it should; else what is missing.
     fn ready(&self) -> Result<(), String>;
-    /// The content type of [`Source::metrics`].
-    fn metrics_type(&self) -> &'static str;
-    /// A scrape.
-    fn metrics(&self) -> Result<String, String>;
+    /// A scrape in a form, with its content type.
+    fn metrics(&self, format: Format) -> Result<(&'static str, String), String>;
 }
 
 /// Why the server cannot start.
@@ -121,12 +122,18 @@ fn answer(request: &Request<Incoming>, source: &dyn Source) -> Response<Full<Byt
     match request.uri().path() {
         "/healthz" => state(source.healthy(), PLAIN),
         "/readyz" => state(source.ready(), PLAIN),
-        "/metrics" => match source.metrics() {
-            Ok(text) => response(StatusCode::OK, source.metrics_type(), text),
+        "/metrics" => match source.metrics(accept::preferred(request.headers())) {
+            Ok((kind, text)) => vary(response(StatusCode::OK, kind, text)),
             Err(why) => response(StatusCode::INTERNAL_SERVER_ERROR, PLAIN, format!("{why}\n")),
         },
         _ => response(StatusCode::NOT_FOUND, PLAIN, "/healthz, /readyz and /metrics are served here\n".to_owned()),
     }
+}
+
+/// Says that the answer depends on what was asked for.
+fn vary(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+    response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
+    response
 }
 
 fn state(state: Result<(), String>, kind: &'static str) -> Response<Full<Bytes>> {

@@ -25,6 +25,7 @@ mod catalogue;
 mod findings;
 mod labels;
 mod node;
+mod plain;
 mod rtt;
 mod series;
 #[cfg(test)]
@@ -38,11 +39,9 @@ use labels::{
     SuppressedLabels, Untracked, UntrackedLabels, VerdictLabels, Workload,
 };
 use node::Node;
+pub(crate) use plain::{OPEN_METRICS_TYPE, PROMETHEUS_TYPE};
 use rtt::RttHistograms;
 use series::{Budget, WorkloadCounters};
-
-/// What `/metrics` is served as.
-pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The counters that the tasks feed.
 pub(crate) struct Telemetry {
@@ -66,8 +65,8 @@ pub(crate) struct Telemetry {
     history_rows: Family<HistoryLabels, Counter>,
     history_size: Gauge,
     history_writable: Gauge,
-    last_gap: Family<CauseLabels, Gauge<f64, AtomicU64>>,
     probes: Family<ProbeLabels, Gauge>,
+    last_gap: Family<CauseLabels, Gauge<f64, AtomicU64>>,
     untracked: Family<UntrackedLabels, Counter>,
     suppressed: Family<SuppressedLabels, Counter>,
     node: Node,
@@ -92,6 +91,11 @@ impl Exposition {
         let mut out = String::new();
         text::encode(&mut out, &self.0)?;
         Ok(out)
+    }
+
+    /// The same as Prometheus text.
+    pub(crate) fn render_prometheus(&self) -> Result<String, std::fmt::Error> {
+        Ok(plain::prometheus(&self.render()?))
     }
 }
 
@@ -121,11 +125,11 @@ impl Telemetry {
             history_size: Gauge::default(),
             history_writable: Gauge::default(),
             probes: Family::default(),
+            last_gap: Family::default(),
             untracked: Family::default(),
             suppressed: Family::default(),
             node: Node::register(registry, max_series as usize),
         };
-            last_gap: Family::default(),
         catalogue::CONNECTIONS.register(registry, telemetry.connections.clone());
         catalogue::CONNECTION_BYTES.register(registry, telemetry.bytes.clone());
         catalogue::RETRANSMITS.register(registry, telemetry.retransmits.clone());
@@ -146,11 +150,11 @@ impl Telemetry {
         catalogue::HISTORY_SIZE.register(registry, telemetry.history_size.clone());
         catalogue::HISTORY_WRITABLE.register(registry, telemetry.history_writable.clone());
         catalogue::PROBE_ATTACHED.register(registry, telemetry.probes.clone());
+        catalogue::LAST_GAP.register(registry, telemetry.last_gap.clone());
         catalogue::UNTRACKED.register(registry, telemetry.untracked.clone());
         catalogue::SERIES_SUPPRESSED.register(registry, telemetry.suppressed.clone());
         let version = BuildLabels { version: env!("CARGO_PKG_VERSION") };
         catalogue::BUILD_INFO.register(registry, Info::new(version));
-        catalogue::LAST_GAP.register(registry, telemetry.last_gap.clone());
         telemetry.start_at_zero();
         telemetry
     }
@@ -216,10 +220,6 @@ impl Telemetry {
         self.count(&self.metadata, &catalogue::METADATA_REQUESTS, labels, 1, now);
     }
 
-    fn count<S: labels::WithWorkload>(
-        &self,
-        counters: &WorkloadCounters<S>,
-        metric: &catalogue::Metric,
     fn gap(&self, row: &GapRow) {
         let end = Duration::from_nanos(u64::try_from(row.end.0).unwrap_or(0)).as_secs_f64();
         let gauge = self.last_gap.get_or_create(&CauseLabels { cause: row.cause });
@@ -227,6 +227,10 @@ impl Telemetry {
         gauge.set(gauge.get().max(end));
     }
 
+    fn count<S: labels::WithWorkload>(
+        &self,
+        counters: &WorkloadCounters<S>,
+        metric: &catalogue::Metric,
         labels: S,
         amount: u64,
         now: BootNs,

@@ -30,9 +30,9 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Scrapes an agent.
+    /// Scrapes an agent for OpenMetrics.
     pub fn scrape(agent: SocketAddr) -> Result<Self> {
-        let (status, text) = get(agent, "/metrics")?;
+        let (status, text) = get_as(agent, "/metrics", "application/openmetrics-text")?;
         anyhow::ensure!(status == 200, "/metrics answered {status}");
         Self::parse(text)
     }
@@ -69,9 +69,14 @@ impl Metrics {
 
 /// GETs a path; status and body.
 pub fn get(agent: SocketAddr, path: &str) -> Result<(u16, String)> {
+    get_as(agent, path, "*/*")
+}
+
+/// GETs a path in a form; status and body.
+pub fn get_as(agent: SocketAddr, path: &str, accept: &str) -> Result<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&agent, TIMEOUT).with_context(|| format!("connect to {agent}"))?;
     stream.set_read_timeout(Some(TIMEOUT)).context("set a timeout")?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {agent}\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {agent}\r\nAccept: {accept}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).context("send a request")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).with_context(|| format!("read {path}"))?;

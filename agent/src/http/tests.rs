@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::{CONNECTIONS_MAX, Error, HEAD_BYTES_MAX, Source, bind, serve};
+use super::{CONNECTIONS_MAX, Error, Format, HEAD_BYTES_MAX, Source, bind, serve};
 
 struct Fixed {
     healthy: bool,
@@ -20,11 +20,11 @@ impl Source for Fixed {
     fn ready(&self) -> Result<(), String> {
         self.ready.then_some(()).ok_or_else(|| "tcp is missing".to_owned())
     }
-    fn metrics_type(&self) -> &'static str {
-        "application/openmetrics-text"
-    }
-    fn metrics(&self) -> Result<String, String> {
-        Ok("# EOF\n".to_owned())
+    fn metrics(&self, format: Format) -> Result<(&'static str, String), String> {
+        match format {
+            Format::OpenMetrics => Ok(("application/openmetrics-text", "# EOF\n".to_owned())),
+            Format::Prometheus => Ok(("text/plain", "a 1\n".to_owned())),
+        }
     }
 }
 
@@ -79,6 +79,10 @@ fn trouble_is_503_with_the_reason() {
 fn metrics_have_their_content_type() {
     with_server(WELL, async |address| {
         let answer = get(address, "/metrics?name[]=x").await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\na 1\n"), "{answer}");
+        assert!(answer.contains("content-type: text/plain\r\n") && answer.contains("vary: accept\r\n"), "{answer}");
+        let request = "GET /metrics HTTP/1.1\r\nhost: x\r\nAccept: application/openmetrics-text\r\n\r\n";
+        let answer = ask(address, request).await;
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\n# EOF\n"), "{answer}");
         assert!(answer.contains("content-type: application/openmetrics-text\r\n"), "{answer}");
         let head = ask(address, "HEAD /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await;

@@ -12,10 +12,10 @@ use agent_core::cluster::Cluster;
 use agent_core::facts::Source as FactSource;
 use agent_core::time::BootNs;
 
-use crate::http::Source;
+use crate::http::{Format, Source};
 use crate::kernel;
 use crate::node;
-use crate::telemetry::{CONTENT_TYPE, Exposition};
+use crate::telemetry::{Exposition, OPEN_METRICS_TYPE, PROMETHEUS_TYPE};
 
 /// The pump beats once a second; without a beat for this long it stands still.
 pub(super) const HEARTBEAT_MAX_NS: u64 = 10 * 1_000_000_000;
@@ -123,11 +123,11 @@ impl Source for Served {
         Err(format!("required probes are missing: {}", self.missing.join("; ")))
     }
 
-    fn metrics_type(&self) -> &'static str {
-        CONTENT_TYPE
-    }
-
-    fn metrics(&self) -> Result<String, String> {
-        self.exposition.render().map_err(|error| format!("could not write the metrics: {error}"))
+    fn metrics(&self, format: Format) -> Result<(&'static str, String), String> {
+        let rendered = match format {
+            Format::OpenMetrics => self.exposition.render().map(|text| (OPEN_METRICS_TYPE, text)),
+            Format::Prometheus => self.exposition.render_prometheus().map(|text| (PROMETHEUS_TYPE, text)),
+        };
+        rendered.map_err(|error| format!("could not write the metrics: {error}"))
     }
 }
