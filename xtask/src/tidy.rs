@@ -1,6 +1,7 @@
 //! `cargo xtask tidy`: rules of the tree that compiler and clippy do not know. A rule is a function from files to what is
 //! wrong with them, so that it is tested on small texts; a new one is a line in [`RULES`].
 
+mod alerts;
 mod documents;
 mod files;
 mod layers;
@@ -54,7 +55,7 @@ impl fmt::Display for Violation {
 type Rule = (&'static str, fn(&[Source]) -> Vec<Violation>);
 
 /// All rules.
-const RULES: [Rule; 10] = [
+const RULES: [Rule; 11] = [
     ("sources can be read", paths::readable),
     ("the agent's parts know each other in one direction", layers::direction),
     ("one part names each foreign world", layers::foreign_worlds),
@@ -65,6 +66,7 @@ const RULES: [Rule; 10] = [
     ("nothing of one workplace is in the tree", words::nothing_local),
     ("links in documents lead somewhere", documents::links_resolve),
     ("promises have tests", documents::promises_have_tests),
+    ("alerts have tests and runbooks", alerts::belong_together),
 ];
 
 /// The command.
