@@ -20,6 +20,9 @@
 //! **Started programs** are kept for pods and containers, not for the host itself: kubelet, its mounts and its probes
 //! start thousands an hour. A program that made a connection or a request stands in its row, whoever it is.
 //!
+//! **Objects of the cluster** stand as versions: a pod, a policy or an account is written when it is not what it was, readiness
+//! left aside, and what stands is written again into each new file.
+//!
 //! **Commits are synced** (`synchronous=full`): requests, findings and gaps a quarter of a second after they were said,
 //! the rest after two. Rows that the disk does not take are lost, counted, and written off in the books as `lost_store`;
 //! nobody waits for the disk but the thread that writes.
@@ -28,6 +31,7 @@ mod codes;
 mod error;
 mod files;
 mod insert;
+mod objects;
 mod quota;
 mod read;
 mod recent;

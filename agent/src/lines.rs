@@ -35,6 +35,8 @@ pub(crate) enum LineKind {
     Finding,
     /// The node's ceilings.
     Capacity,
+    /// Pods, policies and service accounts that came, changed or went.
+    Object,
 }
 
 /// The kind of an output.
@@ -46,6 +48,7 @@ pub(crate) fn kind(output: &Output) -> LineKind {
         Output::Gap(_) => LineKind::Gap,
         Output::Finding(_) => LineKind::Finding,
         Output::Capacity(_) => LineKind::Capacity,
+        Output::Object(_) => LineKind::Object,
     }
 }
 

@@ -79,6 +79,9 @@ impl<T> Lossy<T> {
 /// Room that an emptied queue keeps: 256 entries of 32 bytes.
 const KEPT_ENTRIES: usize = 256;
 
+/// Bytes of an object's facts: a pod with labels and containers, the largest of them.
+const OBJECT_BYTES: usize = 3_072;
+
 /// About how many bytes an output holds, what it shares with others included.
 pub(crate) fn weigh(output: &Output) -> usize {
     let inner = match output {
@@ -104,6 +107,8 @@ pub(crate) fn weigh(output: &Output) -> usize {
         Output::Gap(row) => row.records_lost.len() * 64,
         Output::Finding(row) => row.text.len() + row.advice.len() + row.evidence.len() * 256 + row.pods.len() * 64,
         Output::Capacity(row) => row.resources.len() * 160,
+        // The facts are those that the Engine holds; the row alone keeps them once they are replaced.
+        Output::Object(row) => size_of_val(&**row) + OBJECT_BYTES,
     };
     size_of::<Output>() + inner
 }

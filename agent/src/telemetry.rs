@@ -184,7 +184,7 @@ impl Telemetry {
             Output::Metadata(row) => self.metadata(row, now),
             Output::Capacity(row) => self.node.capacity(row),
             Output::Gap(row) => self.gap(row),
-            Output::Process(_) | Output::Finding(_) => {}
+            Output::Process(_) | Output::Finding(_) | Output::Object(_) => {}
         }
     }
 

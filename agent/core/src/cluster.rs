@@ -198,6 +198,11 @@ impl Cluster {
         self.policies_told.then(|| self.policies.values().cloned().collect())
     }
 
+    /// A policy by namespace and name; `None`: there is none, or nobody has told.
+    pub fn policy(&self, namespace: &Arc<str>, name: &Arc<str>) -> Option<&Arc<PolicyFacts>> {
+        self.policies.get(&(Arc::clone(namespace), Arc::clone(name)))
+    }
+
     /// All network policies; `None`: nobody has told them yet.
     pub fn network_policies(&self) -> Option<&[Arc<NetworkPolicyFacts>]> {
         self.network_policies.as_deref()

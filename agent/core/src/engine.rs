@@ -27,6 +27,7 @@ use crate::output::{AttributionKind, By, GapRow, MetadataRow, Output, ProcessRow
 use crate::peer::NodeAddresses;
 use crate::process::ProcessTable;
 use crate::time::{BootNs, Clock, Moment, WallNs};
+use crate::versions;
 
 /// Length of a fold unless configured otherwise: ten seconds.
 pub const FOLD_NS: u64 = 10_000_000_000;
@@ -192,7 +193,9 @@ impl Engine {
             }
             Input::Cluster(fact) => {
                 self.capacity.cluster(&fact, self.now);
+                let known = versions::Known::before(&self.cluster, &fact);
                 self.cluster.learn(*fact, self.now);
+                known.tell(&self.cluster, self.clock.wall(self.now), outputs);
                 self.put_out_held(false, outputs);
             }
             Input::Host(fact) => {

@@ -29,6 +29,7 @@ pub mod process;
 pub mod redact;
 pub mod sg;
 pub mod time;
+mod versions;
 
 #[cfg(test)]
 mod testing;

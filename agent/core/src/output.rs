@@ -2,6 +2,7 @@
 
 mod finding;
 mod json;
+mod object;
 mod rtt;
 mod sg;
 mod text;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::finding::{CapacityRow, Exhaustion, FindingRow, PoolAdvice, PoolRow, ResourceRow, State};
 pub use self::json::{Envelope, SCHEMA};
+pub use self::object::{Change, ObjectFacts, ObjectKind, ObjectRow};
 pub use self::rtt::{RTT_BOUNDS_US, RttHistogram};
 pub use self::sg::{JudgedBy, SgRow, SgVerdict, SgWhy};
 
@@ -36,6 +38,8 @@ pub enum Output {
     Finding(Box<FindingRow>),
     /// The node's ceilings.
     Capacity(Box<CapacityRow>),
+    /// An object of the cluster came, changed or went.
+    Object(Box<ObjectRow>),
 }
 
 /// Who did it.

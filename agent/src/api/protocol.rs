@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use agent_core::output::{FindingRow, Identity, Output};
+use agent_core::output::{FindingRow, Identity, ObjectKind, ObjectRow, Output};
 use serde::{Deserialize, Serialize};
 
 use crate::lines::{self, Form, LineKind, SCHEMA};
@@ -241,6 +241,8 @@ impl Filter {
             Output::Process(row) => identity(&row.who.identity),
             Output::Finding(row) => about(&|pod| pod.is_among(row), &row.subject.workload),
             Output::Capacity(_) => about(&|_| false, ""),
+            // What is no pod may be about any pod of its namespace.
+            Output::Object(row) => about(&|pod| pod.may_be_about(row), &row.workload),
             Output::Gap(_) => true,
         }
     }
@@ -251,6 +253,11 @@ impl Filter {
 impl PodName {
     fn is(&self, identity: &Identity) -> bool {
         !identity.pod.is_empty() && self.name == identity.pod && self.namespace == identity.namespace
+    }
+
+    fn may_be_about(&self, row: &ObjectRow) -> bool {
+        let is_pod = row.object == ObjectKind::Pod;
+        *self.namespace == *row.namespace && (!is_pod || *self.name == *row.name)
     }
 
     fn is_among(&self, row: &FindingRow) -> bool {

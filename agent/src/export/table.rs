@@ -73,7 +73,7 @@ impl Table {
     pub(super) fn add(&mut self, output: Arc<Output>, out: &mut String) {
         match &*output {
             Output::Flow(_) => self.rows.push(output),
-            Output::Process(_) => {}
+            Output::Process(_) | Output::Object(_) => {}
             Output::Capacity(row) if row.binding_resource == self.binding => {}
             Output::Capacity(row) => {
                 self.binding = row.binding_resource;

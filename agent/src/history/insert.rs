@@ -11,6 +11,7 @@ use agent_core::time::WallNs;
 use rusqlite::{Connection, OptionalExtension as _, Params, params};
 
 use super::codes::{int, ip, mapped, name};
+use super::objects::Objects;
 use super::recent::Recent;
 use super::schema::{FOLD_BITS, flow_id};
 use super::standing::note_told;
@@ -39,6 +40,7 @@ pub(super) struct Inserter {
     processes: Recent<Process>,
     fold: Fold,
     thin: Thin,
+    objects: Objects,
     left_out: u64,
 }
 
@@ -93,6 +95,7 @@ impl Inserter {
             processes: Recent::new(PROCESSES_MAX),
             fold: Fold::default(),
             thin: Thin::default(),
+            objects: Objects::default(),
             left_out: 0,
         }
     }
@@ -107,12 +110,25 @@ impl Inserter {
         self.processes.clear();
         self.fold = Fold::default();
         self.thin.clear();
+        self.objects.forget();
         self.left_out = 0;
     }
 
     /// Rows that were not to be kept, since the last time this was asked.
     pub(super) fn left_out(&mut self) -> u64 {
         std::mem::take(&mut self.left_out)
+    }
+
+    /// Writes objects that stand and that the file lacks, within a transaction.
+    pub(super) fn repeat(&mut self, file: &Connection, rows_max: usize) -> rusqlite::Result<()> {
+        self.objects.repeat(file, rows_max)
+    }
+
+    /// A row was lost; of an object the next transaction writes what it told.
+    pub(super) fn lost(&mut self, row: &Output) {
+        if let Output::Object(row) = row {
+            self.objects.note(row);
+        }
     }
 
     /// Writes one row, within a transaction, unless it is one that is not kept.
@@ -127,6 +143,11 @@ impl Inserter {
                 None => self.left_out += 1,
                 Some(row) => capacity(file, &row)?,
             },
+            Output::Object(row) => {
+                if !self.objects.insert(file, row)? {
+                    self.left_out += 1;
+                }
+            }
         }
         Ok(())
     }

@@ -138,20 +138,26 @@ impl Reader {
     /// Addresses of peers that appear in flows of a query before a moment, at most so many; whether these are all.
     pub(crate) fn peers_before(&mut self, query: &Query, before: WallNs, most: usize) -> (Vec<String>, bool) {
         let mut peers = std::collections::BTreeSet::new();
+        self.in_each(|file| merge::peers_before(file, query, before, most, &mut peers));
+        let all = peers.len() < most;
+        (peers.into_iter().collect(), all)
+    }
+
+    /// Does something with each file that can be read.
+    fn in_each(&mut self, mut read: impl FnMut(&rusqlite::Connection) -> rusqlite::Result<()>) {
         for segment in std::mem::take(&mut self.segments) {
             match open::open(&segment) {
+                // It was removed since: the agent forgets its oldest file.
                 Err(open::Error::Gone) => {}
                 Err(open::Error::Unreadable(why)) => self.unreadable(&segment, why),
                 Ok(file) => {
-                    if let Err(error) = merge::peers_before(&file.connection, query, before, most, &mut peers) {
+                    if let Err(error) = read(&file.connection) {
                         self.unreadable(&segment, error.to_string());
                     }
                 }
             }
             self.segments.push(segment);
         }
-        let all = peers.len() < most;
-        (peers.into_iter().collect(), all)
     }
 
     fn look(&mut self, segment: &Segment) -> Result<(), String> {

@@ -175,7 +175,7 @@ pub(super) fn records(row: &Output) -> Records {
         Output::Process(_) => records.add(Ledger::Process, 1),
         // Of two packets and an end at least; how many they were is not told.
         Output::Metadata(_) => records.add(Ledger::Metadata, 1),
-        Output::Gap(_) | Output::Finding(_) | Output::Capacity(_) => {}
+        Output::Gap(_) | Output::Finding(_) | Output::Capacity(_) | Output::Object(_) => {}
     }
     records
 }

@@ -145,6 +145,7 @@ impl Store {
                     written.lost_rows += chunk.len() as u64;
                     let mut lost = Records::default();
                     for row in chunk {
+                        self.inserter.lost(row);
                         lost.merge(records(row));
                     }
                     self.standing.settle(lost.iter());
@@ -270,6 +271,9 @@ impl Store {
         // A commit with full syncs the whole log, earlier commits included.
         file.pragma_update(None, "synchronous", if sync { "full" } else { "normal" })?;
         let transaction = file.transaction()?;
+        // Rows that come have the room first; what stands is in no hurry.
+        let room = self.bounds.transaction_rows().saturating_sub(chunk.len()).max(1);
+        self.inserter.repeat(&transaction, room)?;
         for row in chunk {
             self.inserter.insert(&transaction, row)?;
         }
@@ -355,8 +359,8 @@ impl Store {
     fn open_file(&self, segment: &Segment, now: WallNs) -> Result<(Connection, i64), Unusable> {
         let file = schema::open(&segment.path, 2 * self.bounds.segment_bytes() / PAGE_BYTES)?;
         file.execute(
-            "INSERT INTO run (node, version, started, since, alive, boot_id, continues, mark) \
-             VALUES (?1, ?2, ?3, ?4, ?4, ?5, ?6, ?7)",
+            "INSERT INTO run (node, version, started, since, alive, boot_id, continues, mark, kernel) \
+             VALUES (?1, ?2, ?3, ?4, ?4, ?5, ?6, ?7, ?8)",
             params![
                 &*self.options.node,
                 env!("CARGO_PKG_VERSION"),
@@ -364,7 +368,8 @@ impl Store {
                 now.0,
                 self.options.boot_id,
                 self.options.continues.is_some(),
-                self.standing.in_file().map(crate::lines::json)
+                self.standing.in_file().map(crate::lines::json),
+                kernel()
             ],
         )?;
         let run = file.last_insert_rowid();
@@ -398,6 +403,12 @@ impl Store {
             _ => Error::Files(self.options.directory.clone(), error),
         }
     }
+}
+
+/// Release and machine of the running kernel.
+fn kernel() -> String {
+    let uname = rustix::system::uname();
+    format!("{} {}", uname.release().to_string_lossy(), uname.machine().to_string_lossy())
 }
 
 /// Makes a file whole by itself, without a log beside it. Where a reader stands in the way, it stays with its log.

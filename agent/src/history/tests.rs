@@ -3,6 +3,7 @@
 mod crash;
 mod faults;
 mod figures;
+mod objects;
 mod others;
 mod quota;
 mod read;

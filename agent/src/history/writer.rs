@@ -274,7 +274,7 @@ fn is_kept(output: &Output) -> bool {
 fn is_urgent(output: &Output) -> bool {
     match output {
         Output::Metadata(_) | Output::Finding(_) | Output::Gap(_) => true,
-        Output::Flow(_) | Output::Process(_) | Output::Capacity(_) => false,
+        Output::Flow(_) | Output::Process(_) | Output::Capacity(_) | Output::Object(_) => false,
     }
 }
 

@@ -103,7 +103,7 @@ impl Reach {
         match output {
             Output::Flow(row) => self.ask(row),
             Output::Finding(row) => self.publish(row),
-            Output::Metadata(_) | Output::Process(_) | Output::Gap(_) | Output::Capacity(_) => {}
+            Output::Metadata(_) | Output::Process(_) | Output::Gap(_) | Output::Capacity(_) | Output::Object(_) => {}
         }
     }
 

@@ -207,7 +207,7 @@ fn names(outputs: &[Output]) -> Vec<(&str, &str)> {
         Output::Metadata(row) => Some(&row.who.identity),
         Output::Flow(row) => Some(&row.who.identity),
         Output::Process(row) => Some(&row.who.identity),
-        Output::Finding(_) => None,
+        Output::Finding(_) | Output::Object(_) => None,
         other => panic!("{other:?}"),
     });
     identities.map(|identity| (&*identity.pod, &*identity.container)).collect()

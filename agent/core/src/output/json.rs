@@ -28,10 +28,11 @@ enum Row<'a> {
     Gap(&'a super::GapRow),
     Finding(&'a super::FindingRow),
     Capacity(&'a super::CapacityRow),
+    Object(&'a super::ObjectRow),
 }
 
 impl Output {
-    /// Kind as in the field `kind`: `flow`, `metadata`, `process`, `gap`, `finding` or `capacity`.
+    /// Kind as in the field `kind`: `flow`, `metadata`, `process`, `gap`, `finding`, `capacity` or `object`.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Flow(_) => "flow",
@@ -40,6 +41,7 @@ impl Output {
             Self::Gap(_) => "gap",
             Self::Finding(_) => "finding",
             Self::Capacity(_) => "capacity",
+            Self::Object(_) => "object",
         }
     }
 
@@ -52,6 +54,7 @@ impl Output {
             Self::Gap(row) => row.end,
             Self::Finding(row) => row.time,
             Self::Capacity(row) => row.time,
+            Self::Object(row) => row.time,
         }
     }
 
@@ -64,6 +67,7 @@ impl Output {
             Self::Gap(row) => Row::Gap(row),
             Self::Finding(row) => Row::Finding(row),
             Self::Capacity(row) => Row::Capacity(row),
+            Self::Object(row) => Row::Object(row),
         };
         Envelope { schema: SCHEMA, kind: self.kind(), time: self.time(), node, row }
     }

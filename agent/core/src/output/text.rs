@@ -3,8 +3,8 @@
 use std::fmt::{self, Display, Write as _};
 
 use super::{
-    ActualPeer, AttributionKind, CapacityRow, FindingRow, FlowRow, GapRow, Identity, JudgedBy, MetadataRow, Output,
-    Peer, ProcessRow, Protocol, SgRow, Who, name_of,
+    ActualPeer, AttributionKind, CapacityRow, FindingRow, FlowRow, GapRow, Identity, JudgedBy, MetadataRow, ObjectRow,
+    Output, Peer, ProcessRow, Protocol, SgRow, Who, name_of,
 };
 
 /// Digits of a container id shown.
@@ -39,6 +39,7 @@ impl Output {
             Self::Gap(row) => gap(line, row),
             Self::Finding(row) => finding(line, row),
             Self::Capacity(row) => capacity(line, row),
+            Self::Object(row) => object(line, row),
         }
     }
 }
@@ -172,6 +173,22 @@ fn capacity(line: &mut String, row: &CapacityRow) -> fmt::Result {
         (Some(fit), None) => write!(line, "{fit} more pods fit"),
         (None, _) => write!(line, "cannot tell how many more pods fit"),
     }
+}
+
+/// `shop/cart-0   pod changed: labels, phase Running`: what is short stands with its name.
+fn object(line: &mut String, row: &ObjectRow) -> fmt::Result {
+    let name = format!("{}/{}", row.namespace, row.name);
+    write!(line, "{name:<32} {} {}", row.object.name().replace('_', " "), name_of(&row.change))?;
+    let fields = serde_json::to_value(&row.facts).unwrap_or_default();
+    for (n, field) in row.changed.iter().enumerate() {
+        write!(line, "{} {field}", if n == 0 { ":" } else { "," })?;
+        match fields.get(field) {
+            Some(serde_json::Value::String(text)) => write!(line, " {text}")?,
+            Some(value @ (serde_json::Value::Bool(_) | serde_json::Value::Number(_))) => write!(line, " {value}")?,
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn who(line: &mut String, who: &Who) -> fmt::Result {

@@ -146,7 +146,7 @@ impl Summary {
         let (from, to) = match output {
             Output::Flow(row) => (row.window.start, row.window.end),
             // They say nothing of whoever is asked for.
-            Output::Gap(_) | Output::Capacity(_) => return,
+            Output::Gap(_) | Output::Capacity(_) | Output::Object(_) => return,
             output => (output.time(), output.time()),
         };
         self.first = Some(self.first.map_or(from, |first| first.min(from)));

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use agent_core::books::Records;
 use agent_core::output::{
-    ActualPeer, Ancestor, CapacityRow, FindingRow, FlowRow, GapRow, Identity, Local, MetadataRow, Output, Peer,
-    ProcessRow, ProcessView, Protocol, RttHistogram, SgRow, Via, Who, Window,
+    ActualPeer, Ancestor, CapacityRow, FindingRow, FlowRow, GapRow, Identity, Local, MetadataRow, ObjectFacts,
+    ObjectRow, Output, Peer, ProcessRow, ProcessView, Protocol, RttHistogram, SgRow, Via, Who, Window,
 };
 use agent_core::time::WallNs;
 use rusqlite::{Connection, Row};
@@ -27,7 +27,7 @@ pub(super) fn flow_columns(file: &Connection) -> rusqlite::Result<String> {
     ))
 }
 
-fn version(file: &Connection) -> rusqlite::Result<u32> {
+pub(super) fn version(file: &Connection) -> rusqlite::Result<u32> {
     file.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
@@ -38,6 +38,8 @@ pub(super) const METADATA: &str = "time, who, process, local, service, version, 
 pub(super) const EXEC: &str = "time, who, process, user";
 /// Columns of [`finding`] and of [`capacity`].
 pub(super) const JSON: &str = "time, row";
+/// Columns of [`object`].
+pub(super) const OBJECT: &str = "time, object, change, namespace, name, uid, workload, digest, changed, facts";
 /// Columns of [`gap`].
 pub(super) const GAP: &str = "time, start, cause, lost";
 
@@ -265,6 +267,25 @@ pub(super) fn capacity(row: &Row<'_>) -> rusqlite::Result<Output> {
     let mut capacity: CapacityRow = from_json(row.get_ref(1)?.as_str()?)?;
     capacity.time = WallNs(row.get(0)?);
     Ok(Output::Capacity(Box::new(capacity)))
+}
+
+pub(super) fn object(row: &Row<'_>) -> rusqlite::Result<Output> {
+    let object = by_name(row.get_ref(1)?.as_str()?)?;
+    let text = |column| row.get_ref(column)?.as_str().map(Arc::from).map_err(rusqlite::Error::from);
+    let facts = row.get_ref(9)?.as_str_or_null()?;
+    Ok(Output::Object(Box::new(ObjectRow {
+        time: WallNs(row.get(0)?),
+        object,
+        change: by_name(row.get_ref(2)?.as_str()?)?,
+        namespace: text(3)?,
+        name: text(4)?,
+        uid: row.get_ref(5)?.as_str_or_null()?.map(Arc::from),
+        workload: text(6)?,
+        digest: row.get::<_, i64>(7)?.cast_unsigned(),
+        changed: from_json(row.get_ref(8)?.as_str()?)?,
+        // Of a version to come, or before: that it changed is known all the same.
+        facts: facts.and_then(|facts| ObjectFacts::from_json(object, facts).ok()),
+    })))
 }
 
 pub(super) fn gap(row: &Row<'_>) -> rusqlite::Result<Output> {

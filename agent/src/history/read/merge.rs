@@ -13,7 +13,7 @@ use super::decode::{self, Decoder};
 use super::query::{Condition, Query};
 use super::{Run, Visit};
 use crate::history::codes::ip_text;
-use crate::history::schema::{FOLD_BITS, RUNS_SINCE, flow_id};
+use crate::history::schema::{FOLD_BITS, OBJECTS_SINCE, RUNS_SINCE, flow_id};
 
 /// Which table a statement reads.
 #[derive(Clone, Copy)]
@@ -24,6 +24,7 @@ enum Table {
     Finding,
     Capacity,
     Gap,
+    Object,
 }
 
 struct Select {
@@ -53,7 +54,7 @@ pub(super) fn each(file: &Connection, query: &Query, visit: &mut Visit<'_>) -> r
         stream.step(&mut decoder, query)?;
         streams.push(stream);
     }
-    // Six streams at the most: the smallest is found by looking at each.
+    // Seven streams at the most: the smallest is found by looking at each.
     while let Some(stream) = streams
         .iter_mut()
         .filter(|stream| stream.next.is_some())
@@ -231,6 +232,11 @@ fn selects(file: &Connection, query: &Query) -> rusqlite::Result<Vec<Select>> {
         condition.and("time >= ? AND start <= ?", span());
         add(Table::Gap, decode::GAP, "gap", condition, "time, n");
     }
+    if query.wants_objects() && decode::version(file)? >= OBJECTS_SINCE {
+        let mut condition = Condition::default();
+        condition.and("base = 0 AND time BETWEEN ? AND ?", span());
+        add(Table::Object, decode::OBJECT, "object", condition, "time, n");
+    }
     Ok(selects)
 }
 
@@ -242,6 +248,7 @@ impl Stream<'_> {
             let output = self.table.decode(row, decoder)?;
             let passes = match &output {
                 Output::Finding(row) => query.wants_finding(row),
+                Output::Object(row) => query.wants_object(row),
                 // Folds are asked for by number, and the clock may have jumped between two of them.
                 Output::Flow(row) => {
                     let (since, until) = query.span();
@@ -267,6 +274,7 @@ impl Table {
             Self::Finding => decode::finding(row),
             Self::Capacity => decode::capacity(row),
             Self::Gap => decode::gap(row),
+            Self::Object => decode::object(row),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use agent_core::output::{FindingRow, GapRow};
+use agent_core::output::{FindingRow, GapRow, ObjectFacts, ObjectKind, ObjectRow};
 use agent_core::time::WallNs;
 use rusqlite::types::Value;
 
@@ -118,6 +118,28 @@ impl Query {
     fn wants_execs_of_all(&self) -> bool {
         let lists = [&self.uids, &self.workloads, &self.keys, &self.roles, &self.findings];
         lists.iter().all(|list| list.is_empty()) && self.pods.is_empty() && self.networks.is_empty()
+    }
+
+    /// An address is a pod's own; who asks for keys, roles, programs or findings asks for nothing that an object tells.
+    pub(super) fn wants_objects(&self) -> bool {
+        let others = self.keys.is_empty() && self.roles.is_empty() && self.findings.is_empty();
+        self.wants(LineKind::Object) && others && self.processes.is_empty()
+    }
+
+    /// Whether an object passes. A pod is asked for by name, uid, workload or address; what is no pod passes by its
+    /// namespace, for it may be about the pod that is asked for.
+    pub(super) fn wants_object(&self, row: &ObjectRow) -> bool {
+        let any = |list: &[String], text: &str| list.is_empty() || list.iter().any(|wanted| *wanted == *text);
+        let is_pod = row.object == ObjectKind::Pod;
+        let named = |(space, name): &(String, String)| *row.namespace == **space && (!is_pod || *row.name == **name);
+        let ips = match &row.facts {
+            Some(ObjectFacts::Pod(pod)) => &pod.ips[..],
+            _ => &[],
+        };
+        (self.pods.is_empty() || self.pods.iter().any(named))
+            && any(&self.uids, row.uid.as_deref().unwrap_or_default())
+            && any(&self.workloads, &row.workload)
+            && (self.networks.is_empty() || ips.iter().any(|ip| self.networks.iter().any(|network| network.holds(*ip))))
     }
 
     pub(super) fn wants_gaps(&self) -> bool {

@@ -53,15 +53,18 @@ fn a_file_of_the_version_before_is_read_and_goes_on_with_verdicts() {
     drop(first);
     let path = files::list(directory.path()).expect("lists").remove(0).path;
     let file = rusqlite::Connection::open(&path).expect("opens");
-    for (table, columns) in
-        [("run", &["boot_id", "ended", "continues", "mark"][..]), ("flow_key", &["actual_ip", "actual_port", "via"])]
-    {
+    for (table, columns) in [
+        ("run", &["boot_id", "ended", "continues", "mark", "kernel"][..]),
+        ("flow_key", &["actual_ip", "actual_port", "via"]),
+    ] {
         for column in columns {
             file.execute(&format!("ALTER TABLE {table} DROP COLUMN {column}"), []).expect("goes back");
         }
     }
-    file.execute_batch("ALTER TABLE flow DROP COLUMN sg; DROP TABLE sg; DROP TABLE told; PRAGMA user_version = 1;")
-        .expect("goes back");
+    file.execute_batch(
+        "ALTER TABLE flow DROP COLUMN sg; DROP TABLE sg; DROP TABLE told; DROP TABLE object; PRAGMA user_version = 1;",
+    )
+    .expect("goes back");
     drop(file);
     let read = || {
         let rows = found(directory.path(), &Query { kinds: vec![LineKind::Flow], ..Query::default() });
