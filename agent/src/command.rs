@@ -20,6 +20,7 @@ mod explain;
 mod findings;
 mod internal;
 mod observe;
+mod readiness;
 mod run;
 mod sg;
 mod timeline;
@@ -47,6 +48,7 @@ enum Command {
     Findings(findings::Findings),
     Explain(explain::Explain),
     Timeline(timeline::Timeline),
+    Readiness(readiness::Readiness),
     Doctor(doctor::Doctor),
     Sg(sg::Sg),
     #[command(hide = true)]
@@ -102,6 +104,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Findings(findings) => findings.run(),
         Command::Explain(explain) => explain.run(),
         Command::Timeline(timeline) => timeline.run(),
+        Command::Readiness(readiness) => readiness.run(),
         Command::Doctor(doctor) => doctor.run(),
         Command::Sg(sg) => sg.run(),
         Command::Internal(internal) => internal.run(),

@@ -26,6 +26,7 @@ pub mod output;
 pub mod papers;
 pub mod peer;
 pub mod process;
+pub mod readiness;
 pub mod redact;
 pub mod sg;
 pub mod time;

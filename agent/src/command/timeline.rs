@@ -20,7 +20,7 @@ mod summary;
 mod when;
 
 use summary::Summary;
-use when::{When, zoned};
+pub(super) use when::{When, zoned};
 
 /// What happened, in order: connections, requests, programs, findings, ceilings and gaps, from the history on this node or
 /// from a copy of it (--data-dir). No agent is needed. Exits with 1 when a part of the history cannot be read.

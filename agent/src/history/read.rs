@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use agent_core::input::GapCause;
-use agent_core::output::{GapRow, Output};
+use agent_core::output::{GapRow, ObjectRow, Output};
 use agent_core::time::WallNs;
 
 use super::files::{self, Segment};
@@ -141,6 +141,12 @@ impl Reader {
         self.in_each(|file| merge::peers_before(file, query, before, most, &mut peers));
         let all = peers.len() < most;
         (peers.into_iter().collect(), all)
+    }
+
+    /// Shows all versions of the cluster's objects up to a moment. What stood when a file was begun comes again with that
+    /// file, so times may go back from one file to the next.
+    pub(crate) fn objects(&mut self, until: WallNs, visit: &mut dyn FnMut(ObjectRow)) {
+        self.in_each(|file| merge::objects(file, until, visit));
     }
 
     /// Does something with each file that can be read.

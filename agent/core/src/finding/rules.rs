@@ -7,7 +7,7 @@ pub(super) mod flood;
 pub(super) mod flows;
 pub(super) mod groups;
 mod judged;
-pub(super) mod requests;
+pub(in crate::finding) mod requests;
 pub(super) mod traffic;
 pub(super) mod unanswered;
 pub(super) mod unfiltered;

@@ -7,7 +7,7 @@ use jiff::{Span, Timestamp, Zoned};
 
 /// A moment that may depend on now and on the zone.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum When {
+pub(in crate::command) enum When {
     /// So long ago.
     Ago(String),
     /// With a zone of its own.
@@ -48,7 +48,7 @@ impl std::str::FromStr for When {
 
 impl When {
     /// The moment. A day ago is the same time of yesterday, whatever the clocks did in the night.
-    pub(super) fn at(&self, now: &Zoned) -> anyhow::Result<WallNs> {
+    pub(in crate::command) fn at(&self, now: &Zoned) -> anyhow::Result<WallNs> {
         let zone = now.time_zone();
         let at = match self {
             Self::At(at) => *at,
@@ -65,7 +65,7 @@ impl When {
 }
 
 /// A moment in the zone of another.
-pub(super) fn zoned(time: WallNs, like: &Zoned) -> Zoned {
+pub(in crate::command) fn zoned(time: WallNs, like: &Zoned) -> Zoned {
     // Nanoseconds in 64 bits are in the range of any calendar.
     let time = Timestamp::from_nanosecond(i128::from(time.0)).unwrap_or(Timestamp::UNIX_EPOCH);
     time.to_zoned(like.time_zone().clone())

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
-use agent_core::output::Output;
+use agent_core::output::{ObjectRow, Output};
 use agent_core::time::WallNs;
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, Rows, Statement, params_from_iter};
@@ -120,6 +120,22 @@ pub(super) fn absences(file: &Connection) -> rusqlite::Result<Vec<WallNs>> {
     let mut statement = file.prepare("SELECT time FROM gap WHERE cause IN ('stopped', 'crashed')")?;
     let ends = statement.query_map([], |row| row.get(0).map(WallNs))?;
     ends.collect()
+}
+
+/// Shows all versions of objects up to a moment, those that stood when the file was begun too.
+pub(super) fn objects(file: &Connection, until: WallNs, visit: &mut dyn FnMut(ObjectRow)) -> rusqlite::Result<()> {
+    if decode::version(file)? < OBJECTS_SINCE {
+        return Ok(());
+    }
+    let sql = format!("SELECT {} FROM object WHERE time <= ?1 ORDER BY time, n", decode::OBJECT);
+    let mut statement = file.prepare(&sql)?;
+    let mut rows = statement.query([until.0])?;
+    while let Some(row) = rows.next()? {
+        if let Output::Object(row) = decode::object(row)? {
+            visit(*row);
+        }
+    }
+    Ok(())
 }
 
 /// Looks up in the dictionaries what a query names, into temporary tables.

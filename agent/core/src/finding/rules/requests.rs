@@ -85,11 +85,16 @@ fn is_ec2(category: Category) -> bool {
 
 fn through_mesh(row: &MetadataRow, subject: &Subject) -> &'static str {
     let program = row.who.process.as_deref().and_then(program);
-    if MESH_CONTAINERS.contains(&&*subject.container) || program.is_some_and(|name| MESH_PROGRAMS.contains(&name)) {
+    if is_mesh_container(&subject.container) || program.is_some_and(|name| MESH_PROGRAMS.contains(&name)) {
         " (by the proxy of its mesh, for any container of the pod)"
     } else {
         ""
     }
+}
+
+/// Whether a container of this name is a service mesh's proxy.
+pub(crate) fn is_mesh_container(name: &str) -> bool {
+    MESH_CONTAINERS.contains(&name)
 }
 
 fn program(process: &ProcessView) -> Option<&str> {
