@@ -7,6 +7,7 @@ mod debian;
 mod kubernetes;
 mod library;
 mod linker;
+pub(crate) mod prometheus;
 pub(crate) mod python;
 
 use std::time::Instant;
@@ -41,6 +42,8 @@ pub(crate) enum Need {
     Ec2,
     /// Render and check the chart and the manifests
     Deploy,
+    /// Test rules, dashboards and Datadog's check
+    Monitoring,
 }
 
 /// What `setup` sees to when nothing is chosen.
@@ -56,7 +59,7 @@ struct Item {
 }
 
 /// In the order in which they build on each other.
-const ITEMS: [Item; 8] = [
+const ITEMS: [Item; 11] = [
     Item { name: "packages", missing: debian::missing, install: debian::install },
     Item { name: "library source of the compiler", missing: library::missing, install: library::install },
     Item { name: "standard library for arm64", missing: cross::missing, install: cross::install },
@@ -64,6 +67,9 @@ const ITEMS: [Item; 8] = [
     Item { name: "AWS clients for the tests", missing: python::missing, install: python::install },
     Item { name: "moto for the tests", missing: python::moto_missing, install: python::install_moto },
     Item { name: "Helm and kubectl for the tests", missing: charts::missing, install: charts::install },
+    Item { name: "Prometheus for the tests", missing: prometheus::missing, install: prometheus::install },
+    Item { name: "Grafana's SDK", missing: python::grafana_missing, install: python::install_grafana },
+    Item { name: "Datadog's checks for the tests", missing: python::datadog_missing, install: python::install_datadog },
     Item { name: "Kubernetes for the tests", missing: kubernetes::missing, install: kubernetes::install },
 ];
 

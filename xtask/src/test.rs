@@ -37,7 +37,7 @@ enum Outcome {
     Skipped(String),
 }
 
-const STEPS: [Step; 12] = [
+const STEPS: [Step; 13] = [
     Step { name: "setup", what: "what building and testing need", run: setup_everything },
     Step { name: "fmt", what: "formatting", run: fmt },
     Step { name: "tidy", what: "rules of the tree", run: || tidy::run().map(|()| Outcome::Passed) },
@@ -50,6 +50,7 @@ const STEPS: [Step; 12] = [
     Step { name: "cluster", what: "the program and its role at a Kubernetes API server", run: cluster },
     Step { name: "aws", what: "the program at a stand-in for the EC2 API", run: aws },
     Step { name: "vm", what: "the program on Linux 6.1 and 6.12", run: || vm::run_all().map(|()| Outcome::Passed) },
+    Step { name: "monitoring", what: "rules, dashboards and Datadog's check at the program", run: monitoring },
 ];
 
 /// A line of the summary.
@@ -171,6 +172,7 @@ fn unit() -> Result<Outcome> {
 const SYSTEM_TESTS: [&str; 4] = ["harness", "host", "kernel", "node"];
 const CLUSTER_TESTS: [&str; 1] = ["cluster"];
 const AWS_TESTS: [&str; 1] = ["aws"];
+const MONITORING_TESTS: [&str; 1] = ["monitoring"];
 
 fn system() -> Result<Outcome> {
     let mut command = system_tests(&["--lib"], &SYSTEM_TESTS)?;
@@ -193,6 +195,17 @@ fn aws() -> Result<Outcome> {
     setup::ensure(&[Need::Ec2])?;
     let mut command = system_tests(&[], &AWS_TESTS)?;
     command.env("SEKISHO_MOTO", setup::python::moto_directory()?.join("bin/python"));
+    process::run(&mut command)?;
+    Ok(Outcome::Passed)
+}
+
+/// Prometheus, Grafana's SDK and Datadog's checks are installed here and not in `setup`, for the same reason.
+fn monitoring() -> Result<Outcome> {
+    setup::ensure(&[Need::Monitoring])?;
+    let mut command = system_tests(&[], &MONITORING_TESTS)?;
+    command.env("SEKISHO_PROMETHEUS", setup::prometheus::directory()?);
+    command.env("SEKISHO_GRAFANA", setup::python::grafana_directory()?.join("bin/python"));
+    command.env("SEKISHO_DATADOG", setup::python::datadog_directory()?.join("bin/python"));
     process::run(&mut command)?;
     Ok(Outcome::Passed)
 }
@@ -254,7 +267,7 @@ mod tests {
             .map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
             .collect();
         programs.sort();
-        let mut known = [&SYSTEM_TESTS[..], &CLUSTER_TESTS, &AWS_TESTS].concat();
+        let mut known = [&SYSTEM_TESTS[..], &CLUSTER_TESTS, &AWS_TESTS, &MONITORING_TESTS].concat();
         known.sort_unstable();
         assert_eq!(programs, known);
     }

@@ -1,5 +1,5 @@
-//! Python programs for the tests, each set in an environment of its own: the AWS SDK and the AWS CLI, clients that the
-//! system tests watch; and moto, a stand-in for the EC2 API.
+//! Python programs, each set in an environment of its own: the AWS SDK and the AWS CLI, clients that the system tests
+//! watch; moto, a stand-in for the EC2 API; Grafana's SDK, which makes the dashboards; and Datadog's checks.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,6 +17,29 @@ const CLIENTS: Environment =
 const MOTO: Environment = Environment {
     requirements: &["moto[ec2,iam,server]==5.2.5", "boto3~=1.44.0"],
     programs: &["python", "moto_server"],
+};
+
+/// Of Grafana's SDK: 30 MB. Its version names the Grafana that it writes for.
+const GRAFANA: Environment =
+    Environment { requirements: &["grafana-foundation-sdk==1769699998!10.1.0"], programs: &["python"] };
+/// Of Datadog's OpenMetrics check with what it imports, without its extras for Kerberos and Windows: 56 MB.
+const DATADOG: Environment = Environment {
+    requirements: &[
+        "datadog-checks-base==38.7.0",
+        "binary==1.0.2",
+        "cachetools==8.0.1",
+        "lazy-loader==0.6",
+        "prometheus-client==0.26.0",
+        "pydantic==2.14.3",
+        "python-dateutil==4.0.0",
+        "PyYAML==6.0.3",
+        "requests==2.34.2",
+        "requests-toolbelt==1.0.0",
+        "requests-unixsocket2==1.0.1",
+        "simplejson==4.3.0",
+        "wrapt==2.5.2",
+    ],
+    programs: &["python"],
 };
 
 /// A set of packages.
@@ -45,13 +68,7 @@ pub(super) fn install(_: &[Need]) -> Result<()> {
 }
 
 pub(super) fn moto_missing(needs: &[Need]) -> Option<String> {
-    if !needs.contains(&Need::Ec2) {
-        return None;
-    }
-    match moto_directory() {
-        Ok(directory) => MOTO.missing(&directory),
-        Err(error) => Some(format!("moto ({error:#})")),
-    }
+    MOTO.missing_in_cache(needs.contains(&Need::Ec2), moto_directory())
 }
 
 pub(super) fn install_moto(_: &[Need]) -> Result<()> {
@@ -68,7 +85,42 @@ pub(super) fn install_requirements(requirements: &'static [&'static str], direct
     Environment { requirements, programs: &["python"] }.install(directory)
 }
 
+/// The directory of Grafana's SDK; `bin/python` in it runs the program that makes the dashboards.
+pub(crate) fn grafana_directory() -> Result<PathBuf> {
+    Ok(workspace::cache()?.join("grafana"))
+}
+
+/// The directory of Datadog's checks; the tests find `bin/python` in it.
+pub(crate) fn datadog_directory() -> Result<PathBuf> {
+    Ok(workspace::cache()?.join("datadog"))
+}
+
+pub(super) fn grafana_missing(needs: &[Need]) -> Option<String> {
+    GRAFANA.missing_in_cache(needs.contains(&Need::Monitoring), grafana_directory())
+}
+
+pub(super) fn install_grafana(_: &[Need]) -> Result<()> {
+    GRAFANA.install(&grafana_directory()?)
+}
+
+pub(super) fn datadog_missing(needs: &[Need]) -> Option<String> {
+    DATADOG.missing_in_cache(needs.contains(&Need::Monitoring), datadog_directory())
+}
+
+pub(super) fn install_datadog(_: &[Need]) -> Result<()> {
+    DATADOG.install(&datadog_directory()?)
+}
+
 impl Environment {
+    /// What is missing of one in the user's cache, when it is needed.
+    fn missing_in_cache(&self, needed: bool, directory: Result<PathBuf>) -> Option<String> {
+        match directory {
+            _ if !needed => None,
+            Ok(directory) => self.missing(&directory),
+            Err(error) => Some(format!("{} ({error:#})", self.requirements.join(" and "))),
+        }
+    }
+
     fn missing(&self, directory: &Path) -> Option<String> {
         let present = fs::read_to_string(stamp(directory)).is_ok_and(|text| text == self.requirements.join("\n"))
             && self.programs.iter().all(|program| directory.join("bin").join(program).is_file());
