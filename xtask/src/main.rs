@@ -5,6 +5,7 @@ mod apt;
 mod bench;
 mod build;
 mod deploy;
+mod dashboards;
 mod instances;
 mod kube;
 mod process;
@@ -44,6 +45,8 @@ enum Command {
     Deploy(deploy::Arguments),
     /// Write the table of instance types, or renew its figures
     Instances(instances::Arguments),
+    /// Write the dashboards of deploy/grafana
+    Dashboards,
     /// Hold the rules of the tree that compiler and clippy do not know
     Tidy,
     /// A Kubernetes API server on loopback, to test against by hand
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Deploy(arguments) => deploy::run(&arguments),
         Command::Instances(arguments) => instances::run(&arguments),
+        Command::Dashboards => dashboards::run(),
         Command::Tidy => tidy::run(),
         Command::Kube(arguments) => kube::run(&arguments),
         Command::VmTest(arguments) => vm::run(&arguments),
