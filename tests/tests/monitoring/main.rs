@@ -2,5 +2,6 @@
 //! own code and the running agent. Needs what `cargo xtask test --only monitoring` installs.
 
 mod dashboards;
+mod datadog;
 mod rules;
 mod scrape;
