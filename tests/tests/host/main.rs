@@ -8,3 +8,4 @@ mod command_line;
 mod devices;
 mod forecast;
 mod history;
+mod manifest;

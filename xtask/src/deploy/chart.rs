@@ -23,8 +23,8 @@ pub(super) const IMAGE: &str = "image.repository=registry.example/sekisho";
 
 /// Releases of Kubernetes that EKS supports, standard and extended, and the next: 1.31 goes in November 2026.
 const RELEASES: [&str; 7] = ["1.31", "1.32", "1.33", "1.34", "1.35", "1.36", "1.37"];
-/// Checks renderings against Kubernetes' schemas. Arguments: `objects`, releases with commas between, files.
-pub(super) const VALIDATE: &str = include_str!("validate.py");
+/// Checks renderings against Kubernetes' schemas. Arguments: what it is to do, and files.
+pub(super) const VALIDATE: &str = "xtask/src/deploy/validate.py";
 
 /// Values that must be refused, as `--set` takes them, and what the error must say.
 const WRONG: [(&[&str], &[&str]); 24] = [
@@ -169,7 +169,7 @@ pub(super) fn files_are_passed_on(tools: &Tools) -> Result<()> {
         std::fs::write(&rendered, render(tools, &["--set", IMAGE, "--set", &on])?)
             .with_context(|| format!("write {}", rendered.display()))?;
         let mut command = in_root(&tools.python);
-        command.args(["-c", VALIDATE, "files", value]).arg(&rendered).args(&files);
+        command.args([VALIDATE, "files", value]).arg(&rendered).args(&files);
         print!("{}", process::capture(&mut command)?);
         validate_file(tools, &rendered)?;
     }
@@ -179,14 +179,14 @@ pub(super) fn files_are_passed_on(tools: &Tools) -> Result<()> {
 /// Everything rendered is what Kubernetes' schemas say, of every release.
 pub(super) fn validate(tools: &Tools) -> Result<()> {
     let mut command = in_root(&tools.python);
-    command.args(["-c", VALIDATE, "objects", &RELEASES.join(",")]).args(listed(RENDERINGS)?);
+    command.args([VALIDATE, "objects", &RELEASES.join(",")]).args(listed(RENDERINGS)?);
     print!("{}", process::capture(&mut command)?);
     Ok(())
 }
 
 fn validate_file(tools: &Tools, path: &Path) -> Result<()> {
     let mut command = in_root(&tools.python);
-    command.args(["-c", VALIDATE, "objects", &RELEASES.join(",")]).arg(path);
+    command.args([VALIDATE, "objects", &RELEASES.join(",")]).arg(path);
     print!("{}", process::capture(&mut command)?);
     Ok(())
 }

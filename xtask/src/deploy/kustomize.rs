@@ -93,7 +93,7 @@ pub(super) fn is_the_chart(tools: &Tools) -> Result<()> {
         std::fs::write(path, text).with_context(|| format!("write {}", path.display()))?;
     }
     let mut command = Command::new(&tools.python);
-    command.args(["-c", VALIDATE, "same"]).arg(&rendered).arg(&kustomized);
+    command.current_dir(workspace::root()).args([VALIDATE, "same"]).arg(&rendered).arg(&kustomized);
     print!("{}", process::capture(&mut command)?);
     Ok(())
 }
