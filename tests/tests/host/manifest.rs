@@ -53,7 +53,8 @@ done
 port=$(python3 -c "$TRAFFIC" "$CONNECTIONS")
 echo "port: $port"
 sekisho doctor -o json || true
-# Twice the fold.
+sekisho timeline --since 1h > /data-of-the-test/timeline
+# Up to ten folds.
 for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
     sekisho observe --kind flow -o json > /data-of-the-test/flows
     if grep -q "\"service_port\":$port,.*\"outcome\":\"established\"" /data-of-the-test/flows; then break; fi

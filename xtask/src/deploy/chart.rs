@@ -176,6 +176,19 @@ pub(super) fn files_are_passed_on(tools: &Tools) -> Result<()> {
     Ok(())
 }
 
+/// Every alert leads to where the values say that the runbooks are kept.
+pub(super) fn runbooks_are_found(tools: &Tools) -> Result<()> {
+    if listed(OF_FILES[0].1)?.is_empty() {
+        return Ok(());
+    }
+    let place = "prometheusRule.runbookUrl=https://wiki.example/books/";
+    let rendered = render(tools, &["--set", IMAGE, "--set", "prometheusRule.enabled=true", "--set", place])?;
+    let count = |text: &str| rendered.matches(text).count();
+    let (all, moved) = (count("runbook_url: "), count("runbook_url: https://wiki.example/books/Sekisho"));
+    ensure!(all > 0 && all == moved, "{moved} of {all} runbooks are where prometheusRule.runbookUrl says");
+    Ok(())
+}
+
 /// Everything rendered is what Kubernetes' schemas say, of every release.
 pub(super) fn validate(tools: &Tools) -> Result<()> {
     let mut command = in_root(&tools.python);
