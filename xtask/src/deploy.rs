@@ -27,11 +27,11 @@ pub(crate) struct Arguments {
     check: bool,
 }
 
-/// What the chart has copies of: a directory, the ending of its files, and a directory of the chart.
+/// What the chart has copies of: a directory, what the names of its files end in, and a directory of the chart.
 const COPIES: [(&str, &str, &str); 3] = [
-    ("deploy/prometheus/rules", "yaml", "deploy/chart/files/rules"),
-    ("deploy/grafana", "json", "deploy/chart/files/dashboards"),
-    ("deploy/datadog", "yaml", "deploy/chart/files/datadog"),
+    ("deploy/prometheus/rules", ".yaml", "deploy/chart/files/rules"),
+    ("deploy/grafana", ".json", "deploy/chart/files/dashboards"),
+    ("deploy/datadog", "conf.yaml", "deploy/chart/files/datadog"),
 ];
 
 /// Directories that hold what is generated and nothing else, but for [`BY_HAND`].
@@ -95,7 +95,7 @@ fn copies() -> Result<Files> {
     for (from, ending, to) in COPIES {
         for path in listed(from)? {
             let name = path.rsplit('/').next().unwrap_or_default();
-            if name.ends_with(&format!(".{ending}")) {
+            if name.ends_with(ending) {
                 files.insert(format!("{to}/{name}"), read(&path)?);
             }
         }
