@@ -100,6 +100,12 @@ impl Apt {
         process::capture(self.command("apt-cache")?.args(["pkgnames", prefix]))
     }
 
+    /// What the package lists say of the version of a package that would be installed.
+    pub(crate) fn control(&self, package: &str) -> Result<String> {
+        let shown = process::capture(self.command("apt-cache")?.args(["show", "--no-all-versions", package]));
+        shown.with_context(|| format!("the package lists for {} hold no {package}", self.arch))
+    }
+
     /// Unpacks packages without what they need.
     pub(crate) fn unpack(&self, packages: &[&str], into: &Path) -> Result<()> {
         self.downloaded(&["download"], packages, |downloads| unpack_all(downloads, into))

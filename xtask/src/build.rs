@@ -11,6 +11,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::process::{self, Executable};
+use crate::remap;
 use crate::toolchain::{self, Compiler};
 use crate::workspace;
 
@@ -115,7 +116,7 @@ pub(crate) fn probes_command(subcommand: &str, architecture: &str, programs: &[&
 }
 
 fn flags(architecture: &str, linker: &Path) -> Vec<String> {
-    vec![
+    let mut flags = vec![
         "--cfg".to_owned(),
         format!("bpf_target_arch=\"{architecture}\""),
         // BTF comes from debug information; without it the loader finds no map definitions.
@@ -126,7 +127,9 @@ fn flags(architecture: &str, linker: &Path) -> Vec<String> {
         "-Clink-arg=--btf".to_owned(),
         // Else zeroing a record becomes a loop of byte stores.
         "-Clink-arg=--disable-expand-memcpy-in-order".to_owned(),
-    ]
+    ];
+    flags.extend(remap::flags());
+    flags
 }
 
 /// Builds the program with the object that [`probes`] left, and returns its path.
@@ -135,6 +138,7 @@ pub(crate) fn agent(options: Options) -> Result<PathBuf> {
     command.args(["build", "--package", "sekisho", "--bin", "sekisho"]);
     if options.release {
         command.arg("--release");
+        remap::apply(&mut command);
     }
     if options.probe_log {
         command.args(["--features", "probe-log"]);

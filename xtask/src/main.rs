@@ -6,9 +6,11 @@ mod bench;
 mod build;
 mod deploy;
 mod dashboards;
+mod image;
 mod instances;
 mod kube;
 mod process;
+mod remap;
 mod run;
 mod setup;
 mod test;
@@ -43,6 +45,8 @@ enum Command {
     Bench(bench::Arguments),
     /// Write what is generated in `deploy`: copies in the chart, the kustomize base, the table of values
     Deploy(deploy::Arguments),
+    /// Make the OCI image, with neither a registry nor a container engine
+    Image(image::Arguments),
     /// Write the table of instance types, or renew its figures
     Instances(instances::Arguments),
     /// Write the dashboards of deploy/grafana
@@ -63,6 +67,7 @@ fn main() -> ExitCode {
         Command::Test(arguments) => test::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Deploy(arguments) => deploy::run(&arguments),
+        Command::Image(arguments) => image::run(&arguments),
         Command::Instances(arguments) => instances::run(&arguments),
         Command::Dashboards => dashboards::run(),
         Command::Tidy => tidy::run(),

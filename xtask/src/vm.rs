@@ -49,7 +49,7 @@ pub(crate) enum Arch {
 
 impl Arch {
     /// This machine's.
-    fn host() -> Result<Self> {
+    pub(crate) fn host() -> Result<Self> {
         match std::env::consts::ARCH {
             "x86_64" => Ok(Self::Amd64),
             "aarch64" => Ok(Self::Arm64),
@@ -58,7 +58,7 @@ impl Arch {
     }
 
     /// Debian's name.
-    fn debian(self) -> &'static str {
+    pub(crate) fn debian(self) -> &'static str {
         match self {
             Self::Amd64 => "amd64",
             Self::Arm64 => "arm64",
@@ -71,7 +71,7 @@ impl Arch {
     }
 
     /// Rust's name.
-    fn rust(self) -> &'static str {
+    pub(crate) fn rust(self) -> &'static str {
         match self {
             Self::Amd64 => "x86_64",
             Self::Arm64 => "aarch64",

@@ -38,11 +38,15 @@ pub(crate) fn tools() -> Result<PathBuf> {
 
 /// Where cargo installs programs.
 pub(crate) fn cargo_bin() -> Result<PathBuf> {
-    let home = match env::var_os("CARGO_HOME") {
-        Some(path) if !path.is_empty() => PathBuf::from(path),
-        _ => home()?.join(".cargo"),
-    };
-    Ok(home.join("bin"))
+    cargo_home().map(|home| home.join("bin")).context("HOME is not set: set it to your home directory")
+}
+
+/// Where cargo keeps what it installs and downloads.
+pub(crate) fn cargo_home() -> Option<PathBuf> {
+    match env::var_os("CARGO_HOME") {
+        Some(path) if !path.is_empty() => Some(PathBuf::from(path)),
+        _ => home().ok().map(|home| home.join(".cargo")),
+    }
 }
 
 fn home() -> Result<PathBuf> {
