@@ -21,6 +21,7 @@ mod findings;
 mod internal;
 mod observe;
 mod readiness;
+mod replay;
 mod run;
 mod sg;
 mod timeline;
@@ -49,6 +50,7 @@ enum Command {
     Explain(explain::Explain),
     Timeline(timeline::Timeline),
     Readiness(readiness::Readiness),
+    Replay(replay::Replay),
     Doctor(doctor::Doctor),
     Sg(sg::Sg),
     #[command(hide = true)]
@@ -105,6 +107,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Explain(explain) => explain.run(),
         Command::Timeline(timeline) => timeline.run(),
         Command::Readiness(readiness) => readiness.run(),
+        Command::Replay(replay) => replay.run(),
         Command::Doctor(doctor) => doctor.run(),
         Command::Sg(sg) => sg.run(),
         Command::Internal(internal) => internal.run(),

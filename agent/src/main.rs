@@ -1,7 +1,7 @@
 //! The program `sekisho`: reads the command line and leaves the rest to [`command`].
 //!
 //! [`tasks`] is the running agent and the only module that connects the others; [`kernel`], [`node`], [`telemetry`],
-//! [`export`], [`api`] and [`http`] know each other through core's types alone.
+//! [`export`], [`recording`], [`api`] and [`http`] know each other through core's types alone.
 
 mod api;
 mod aws;
@@ -20,6 +20,7 @@ mod lossy;
 mod manifests;
 mod memory;
 mod node;
+mod recording;
 mod tasks;
 mod telemetry;
 

@@ -16,6 +16,7 @@ use agent_core::continuity;
 use agent_core::engine::EngineConfig;
 use agent_core::finding;
 use agent_core::input::Input;
+use agent_core::recording::Header;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -29,6 +30,7 @@ use crate::kernel;
 use crate::lines::Form;
 use crate::memory;
 use crate::node;
+use crate::recording::{self, Recorder};
 use crate::telemetry;
 
 pub(crate) use self::cluster::examine as examine_cluster;
@@ -72,6 +74,8 @@ const CLIENTS_WAIT: Duration = Duration::from_millis(250);
 pub(crate) struct Options {
     /// How standard output looks; nothing is written there for `None`.
     pub(crate) output: Option<Form>,
+    /// Where everything that the Engine is told is recorded, and in how many bytes; `None`: nowhere.
+    pub(crate) record: Option<(std::path::PathBuf, u64)>,
     /// Ends when the agent is to stop.
     pub(crate) stop: Pin<Box<dyn Future<Output = ()>>>,
 }
@@ -100,6 +104,9 @@ pub(crate) enum Error {
     /// The HTTP server.
     #[error("could not start the HTTP server")]
     Http(#[source] http::Error),
+    /// The recording.
+    #[error(transparent)]
+    Recording(recording::Error),
     /// Standard output.
     #[error("standard output failed")]
     Export(#[source] export::Error),
@@ -134,6 +141,8 @@ pub(crate) async fn run(config: Config, options: Options) -> Result<(), Error> {
     let probes = kernel::attach(&kernel_options(&config, &cgroup_root)).map_err(Error::Kernel)?;
     report(probes.probes());
 
+    let engine = engine_config(&config);
+    let recorder = recorder(options.record, &engine, &node_name)?;
     let exporter = options.output.map(|form| exporter(form, &node_name)).transpose()?;
     let (metrics, exposition) = telemetry::new(config.metrics.max_series);
     for probe in probes.probes() {
@@ -157,11 +166,7 @@ pub(crate) async fn run(config: Config, options: Options) -> Result<(), Error> {
     let (rings, from) = take_over(&probes, &mut history);
     let probes = probes.read(from, sender).map_err(Error::Kernel)?;
     let mut pump = Pump::new(
-        EngineConfig {
-            fold_ns: u64::from(config.fold_seconds) * 1_000_000_000,
-            capacity: (&config.capacity).into(),
-            findings: finding::Settings { own_pid: node::own_pid(&config.roots.proc), ..config.findings.settings() },
-        },
+        engine,
         pump::Outlets {
             telemetry: metrics,
             feed: feed.clone(),
@@ -176,6 +181,9 @@ pub(crate) async fn run(config: Config, options: Options) -> Result<(), Error> {
     match ledger::Store::new(&config.data_dir, node::boot_id(&config.roots.proc)) {
         Ok(store) => pump.keep(store),
         Err(error) => tracing::warn!(error = crate::lines::chain(&error), "findings are kept in memory alone"),
+    }
+    if let Some(recorder) = recorder {
+        pump.record(recorder);
     }
     pump.outlived_by(rings);
     // Since the probes are attached, nothing falls between this look around and their first records.
@@ -214,6 +222,25 @@ pub(crate) async fn run(config: Config, options: Options) -> Result<(), Error> {
         end(web, Duration::ZERO).await;
     }
     result
+}
+
+fn engine_config(config: &Config) -> EngineConfig {
+    EngineConfig {
+        fold_ns: u64::from(config.fold_seconds) * 1_000_000_000,
+        capacity: (&config.capacity).into(),
+        findings: finding::Settings { own_pid: node::own_pid(&config.roots.proc), ..config.findings.settings() },
+    }
+}
+
+/// What records the run.
+fn recorder(
+    file: Option<(std::path::PathBuf, u64)>,
+    engine: &EngineConfig,
+    node_name: &str,
+) -> Result<Option<Recorder>, Error> {
+    let Some((path, bytes_max)) = file else { return Ok(None) };
+    let header = Header::new(env!("CARGO_PKG_VERSION"), node_name, engine.clone());
+    Recorder::create(&path, bytes_max, &header).map(Some).map_err(Error::Recording)
 }
 
 /// What writes standard output.

@@ -106,14 +106,25 @@ impl Agent {
         configuration: Value,
         environment: &[(&str, &str)],
     ) -> Result<Self> {
-        let mut agent = Self::launch_in(namespace, "json", configuration, environment)?;
+        let mut agent = Self::launch_in(namespace, "json", configuration, environment, &[])?;
+        agent.wait_until_ready()?;
+        Ok(agent)
+    }
+
+    /// As [`Agent::with_in`], with more on its command line.
+    pub fn with_arguments_in(
+        namespace: Option<Arc<Namespace>>,
+        configuration: Value,
+        arguments: &[&str],
+    ) -> Result<Self> {
+        let mut agent = Self::launch_in(namespace, "json", configuration, &[], arguments)?;
         agent.wait_until_ready()?;
         Ok(agent)
     }
 
     /// Starts an agent with a form of standard output and configuration keys of the test's own, and waits for nothing.
     pub fn launch(output: &str, configuration: Value) -> Result<Self> {
-        Self::launch_in(None, output, configuration, &[])
+        Self::launch_in(None, output, configuration, &[], &[])
     }
 
     fn launch_in(
@@ -121,6 +132,7 @@ impl Agent {
         output: &str,
         configuration: Value,
         environment: &[(&str, &str)],
+        arguments: &[&str],
     ) -> Result<Self> {
         let home = tempfile::tempdir().context("make a directory")?;
         let metrics = free_port()?;
@@ -132,6 +144,7 @@ impl Agent {
             Command::new(&program)
                 .args(["run", "-o", output, "--config"])
                 .arg(path)
+                .args(arguments)
                 .envs(environment.iter().copied())
                 .stdin(Stdio::null())
                 .stdout(Stdio::piped())

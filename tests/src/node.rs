@@ -114,12 +114,21 @@ impl Node {
 
     /// As [`Node::agent`], with more in its environment.
     pub fn agent_with_environment(&self, configuration: Value, environment: &[(&str, &str)]) -> Result<Agent> {
+        Agent::with_environment_in(Some(Arc::clone(&self.network)), self.configuration(configuration), environment)
+    }
+
+    /// As [`Node::agent`], with more on its command line.
+    pub fn agent_with_arguments(&self, configuration: Value, arguments: &[&str]) -> Result<Agent> {
+        Agent::with_arguments_in(Some(Arc::clone(&self.network)), self.configuration(configuration), arguments)
+    }
+
+    fn configuration(&self, configuration: Value) -> Value {
         let mut whole = json!({
             "node_name": NODE,
             "cluster": { "manifests": self.objects.path() },
         });
         crate::agent::merge(&mut whole, configuration);
-        Agent::with_environment_in(Some(Arc::clone(&self.network)), whole, environment)
+        whole
     }
 
     /// Adds a pod, wired as the CNI would have done it, with an object as the API server has it.

@@ -10,6 +10,7 @@ mod view;
 use std::collections::VecDeque;
 
 use agent_ebpf::wire::Owner;
+use serde::{Deserialize, Serialize};
 
 use self::request::metadata_row;
 use crate::attribution::Attribution;
@@ -33,7 +34,7 @@ use crate::versions;
 pub const FOLD_NS: u64 = 10_000_000_000;
 
 /// What the Engine is told once.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EngineConfig {
     /// Length of a fold, nanoseconds; at least one.
     pub fold_ns: u64,

@@ -27,6 +27,7 @@ pub mod papers;
 pub mod peer;
 pub mod process;
 pub mod readiness;
+pub mod recording;
 pub mod redact;
 pub mod sg;
 pub mod time;

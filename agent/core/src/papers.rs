@@ -19,6 +19,8 @@ mod policies;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::attribution::workload_of;
 use crate::facts::{GroupEvent, NodeFacts, PodFacts, PolicyFacts, ServiceAccountFacts};
 use crate::finding::{Code, Evidence, Judgement, Severity, Subject, Verdict, Violation};
@@ -128,7 +130,7 @@ pub struct PodContext<'a> {
 }
 
 /// What the rules can be told by configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     /// Ids of the cluster security group; more than one where clusters share policies.
     pub cluster_groups: BTreeSet<Arc<str>>,

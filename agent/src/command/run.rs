@@ -10,6 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Exit;
 use crate::lines::Form;
+use crate::recording;
 use crate::tasks::{self, Options};
 
 /// A year: long enough for any test, and far from the end of any clock.
@@ -37,6 +38,16 @@ pub(super) struct Run {
     /// What standard output shows.
     #[arg(short, value_enum, default_value = "table")]
     output: Show,
+
+    /// Record everything that decisions rest on, for sekisho replay, in a new file that its owner alone may read. It holds no
+    /// token and no key, but who talks to whom.
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
+
+    /// Most bytes of the recording; it ends there and says so. 256 MiB are some ten million connections.
+    #[arg(long, value_name = "BYTES", requires = "record", default_value_t = recording::BYTES_DEFAULT,
+        value_parser = clap::value_parser!(u64).range(recording::BYTES_LEAST..))]
+    record_bytes: u64,
 
     /// The socket to serve, instead of the configured one.
     #[arg(long, value_name = "PATH")]
@@ -90,7 +101,8 @@ impl Run {
         let result = runtime.block_on(async {
             tokio::task::spawn_blocking(|| ()).await.context("could not start a thread for files")?;
             let stop = stop(self.duration.map(Duration::from_secs)).context("could not listen for signals")?;
-            Box::pin(tasks::run(config, Options { output, stop })).await?;
+            let record = self.record.map(|path| (path, self.record_bytes));
+            Box::pin(tasks::run(config, Options { output, record, stop })).await?;
             tracing::info!("stopped");
             Ok(Exit::Fine)
         });

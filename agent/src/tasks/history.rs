@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent_core::books::Books;
 use agent_core::continuity::{Before, Losses, Mark, Place};
 use agent_core::output::Output;
 
@@ -91,13 +90,17 @@ impl Keeper {
         }
     }
 
-    /// Writes off what was lost, and shows the totals.
-    pub(super) fn count(&self, books: &mut Books, telemetry: &Telemetry) {
+    /// Shows the totals; what was lost since the last time and is to be written off.
+    pub(super) fn count(&self, telemetry: &Telemetry) -> Losses {
+        let mut lost = Losses::default();
         for (ledger, records) in self.counts.settle() {
-            books.lost_store(ledger, records);
+            if let Some(sum) = lost.get_mut(ledger as usize) {
+                *sum += records;
+            }
         }
         let writable = self.history.is_some() && self.counts.failing().is_none();
         telemetry.history(self.counts.stored(), self.counts.lost(), self.counts.bytes(), writable);
+        lost
     }
 
     /// For `sekisho doctor`.

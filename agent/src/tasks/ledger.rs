@@ -12,6 +12,7 @@ use agent_core::finding::ledger::Snapshot;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
+use super::pump::Recorded;
 use crate::lines::chain;
 
 /// How long the disk may take while the agent stops.
@@ -127,7 +128,7 @@ impl Saver {
     }
 
     /// Tells the Engine what was found before a restart.
-    pub(super) fn restore(&self, engine: &mut Engine) {
+    pub(super) fn restore(&self, engine: &mut Recorded) {
         let Some(store) = &self.store else { return };
         match store.load() {
             Ok(None) => {}

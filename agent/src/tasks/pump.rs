@@ -29,10 +29,13 @@ use crate::api::feed::Feed;
 use crate::api::protocol::{Book, Collector, Question, Status, Verb};
 use crate::export::{self, Exporter};
 use crate::lines;
+use crate::recording::Recorder;
 use crate::telemetry::Telemetry;
 
+mod recorded;
 mod rings;
 
+pub(super) use self::recorded::Recorded;
 use self::rings::RETOLD_TICKS;
 pub(super) use self::rings::Rings;
 
@@ -49,8 +52,7 @@ const OUTPUTS_PER_TURN: usize = 256;
 
 /// The one owner of the Engine.
 pub(super) struct Pump {
-    /// Boxed: it would make every future that holds the pump large.
-    engine: Box<Engine>,
+    engine: Recorded,
     outputs: Vec<Output>,
     outlets: Outlets,
     surroundings: Surroundings,
@@ -110,7 +112,7 @@ pub(super) enum Ended {
 impl Pump {
     pub(super) fn new(config: EngineConfig, outlets: Outlets, surroundings: Surroundings) -> Self {
         Self {
-            engine: Box::new(Engine::new(config)),
+            engine: Recorded::new(Engine::new(config)),
             outputs: Vec::new(),
             outlets,
             surroundings,
@@ -136,6 +138,11 @@ impl Pump {
     /// Who is told what the Engine wishes to know of EC2.
     pub(super) fn ask(&mut self, ec2: Wisher) {
         self.ec2 = ec2;
+    }
+
+    /// Everything that the Engine is told goes into this as well.
+    pub(super) fn record(&mut self, recorder: Recorder) {
+        self.engine.record(recorder);
     }
 
     /// Tells the Engine the time, what it found before a restart, and what was there before it.
@@ -213,6 +220,7 @@ impl Pump {
         self.put_out().await;
         self.outlets.history.finish().await;
         self.count();
+        self.engine.finish().await;
         self.findings.finish(&self.engine).await;
         match self.outlets.exporter {
             Some(exporter) => exporter.finish(wait).await,
@@ -241,6 +249,7 @@ impl Pump {
         }
         self.outlets.telemetry.expire(self.now);
         self.count();
+        self.engine.flush();
         self.findings.save(&self.engine);
     }
 
@@ -322,7 +331,8 @@ impl Pump {
 
     /// Shows the books to the metrics.
     fn count(&mut self) {
-        self.outlets.history.count(self.engine.books_mut(), &self.outlets.telemetry);
+        let lost = self.outlets.history.count(&self.outlets.telemetry);
+        self.engine.lost_store(lost);
         for (ledger, line) in self.engine.books().lines() {
             for fate in Fate::ALL {
                 self.outlets.telemetry.records(ledger.label(), fate.label(), line.fate(*fate));

@@ -4,5 +4,6 @@
 mod credentials;
 mod hop_limit;
 mod papers;
+mod recording;
 mod traffic;
 mod verdicts;

@@ -5,7 +5,8 @@ use super::paths::{Named, named};
 use super::{Source, Violation, is_test_file, rust};
 
 /// The parts that never name each other.
-const PARTS: [&str; 9] = ["kernel", "cluster", "aws", "node", "history", "telemetry", "export", "api", "http"];
+const PARTS: [&str; 10] =
+    ["kernel", "cluster", "aws", "node", "history", "telemetry", "export", "recording", "api", "http"];
 
 /// What is above the parts; each may name what stands before it. All other modules of the agent are helpers of anyone, and
 /// so may name neither a part nor one of these.

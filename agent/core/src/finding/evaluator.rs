@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::ledger::{Context, Ledger};
 use super::rules::agent::{AgentRuns, Step};
 use super::rules::flood::Flood;
@@ -30,7 +32,7 @@ use crate::time::{BootNs, Moment, WallNs};
 pub const EVALUATION_NS: u64 = 10 * 1_000_000_000;
 
 /// What the rules and the ledger are told by configuration.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     /// Of the rules about papers.
     pub papers: papers::Settings,

@@ -1,9 +1,11 @@
 //! What the operator may set.
 
+use serde::{Deserialize, Serialize};
+
 use crate::capacity::Resource;
 
 /// Thresholds, and the pod that is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     /// A resource is low from this part of its limit on, percent.
     pub low_percent: u32,
@@ -14,7 +16,7 @@ pub struct Settings {
 }
 
 /// What a pod needs of a node.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shape {
     /// CPU request, thousandths of a core.
     pub cpu_milli: u64,
