@@ -9,6 +9,11 @@ pub const ALLOW: i32 = 1;
 /// Port of both metadata services.
 pub const METADATA_PORT: u16 = 80;
 
+/// Port of name servers.
+pub const DNS_PORT: u16 = 53;
+/// Bytes of a DNS message's header: what is shorter is none.
+pub const DNS_HEADER_BYTES: u32 = 12;
+
 /// IMDS, IPv4.
 pub const IMDS_V4: [u8; 4] = [169, 254, 169, 254];
 /// EKS Pod Identity agent, IPv4.
@@ -175,6 +180,13 @@ pub fn window_add(word: u64, now_ns: u64, bytes: u32) -> (u64, u32) {
 #[inline(always)]
 pub fn may_write(used_in_window: u32, guaranteed_bytes: u32, ring_pending: u64, ring_bytes: u64) -> bool {
     used_in_window <= guaranteed_bytes || ring_pending <= ring_bytes / 2
+}
+
+/// What a cgroup may always write of DNS messages, of the share that its flows have in the same ring: half, so that a
+/// flood of queries never leaves the flows beside it without room.
+#[inline(always)]
+pub fn dns_share(guaranteed_bytes: u32) -> u32 {
+    guaranteed_bytes / 2
 }
 
 #[cfg(test)]

@@ -13,9 +13,9 @@ crate::wire::closed_enum! {
         Written = 1,
         /// Not written, but its totals are in its cgroup's [`Account`] (flows only).
         Merged = 2,
-        /// Not written: the cgroup was over its budget (metadata and lifecycle).
+        /// Not written: the cgroup was over its budget (metadata, lifecycle and DNS).
         Suppressed = 3,
-        /// Not written: the ring was full (metadata and lifecycle).
+        /// Not written: the ring was full (metadata, lifecycle and DNS).
         LostRing = 4,
     }
 }

@@ -7,7 +7,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Raised with every change of a layout below; the decoder refuses others.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 /// Longest path of an executable in a [`Exec`] record; longer ones are cut and flagged.
 pub const EXE_PATH_BYTES: usize = 256;
@@ -15,6 +15,8 @@ pub const EXE_PATH_BYTES: usize = 256;
 pub const ARGS_BYTES: usize = 512;
 /// Longest cgroup path in a [`CgroupMkdir`] record. A nested systemd kubepods path is about 200 bytes.
 pub const CGROUP_PATH_BYTES: usize = 512;
+/// Most bytes of a DNS message in a [`Dns`] record: what a message without EDNS may have, twice. A longer one is cut.
+pub const DNS_BYTES: usize = 1024;
 /// Ancestors that a metadata record carries itself.
 pub const ANCESTORS: usize = 4;
 /// `TASK_COMM_LEN` of the kernel.
@@ -55,6 +57,8 @@ closed_enum! {
         UdpEnd = 4,
         /// A UDP flow goes on: [`Udp`].
         UdpOpen = 5,
+        /// The head of a DNS message between a client on this machine and UDP port 53: [`Dns`] and payload bytes.
+        Dns = 6,
         /// A process replaced its program: [`Exec`].
         Exec = 16,
         /// A process was made (threads are not reported): [`Fork`].
@@ -88,13 +92,13 @@ impl Kind {
     /// The ring that carries this kind.
     pub const fn ring(self) -> Ring {
         match self {
-            Self::TcpEnd | Self::TcpOpen | Self::Attempt | Self::UdpEnd | Self::UdpOpen => Ring::Bulk,
+            Self::TcpEnd | Self::TcpOpen | Self::Attempt | Self::UdpEnd | Self::UdpOpen | Self::Dns => Ring::Bulk,
             Self::Exec | Self::Fork | Self::Exit | Self::CgroupMkdir | Self::CgroupRmdir => Ring::Lifecycle,
             Self::MetadataSegment | Self::MetadataEnd => Ring::Metadata,
         }
     }
 
-    /// Position in dense tables of counters.
+    /// Position in dense tables of counters, and in [`Kind::ALL`].
     pub const fn index(self) -> usize {
         match self {
             Self::TcpEnd => 0,
@@ -102,13 +106,14 @@ impl Kind {
             Self::Attempt => 2,
             Self::UdpEnd => 3,
             Self::UdpOpen => 4,
-            Self::Exec => 5,
-            Self::Fork => 6,
-            Self::Exit => 7,
-            Self::CgroupMkdir => 8,
-            Self::CgroupRmdir => 9,
-            Self::MetadataSegment => 10,
-            Self::MetadataEnd => 11,
+            Self::Dns => 5,
+            Self::Exec => 6,
+            Self::Fork => 7,
+            Self::Exit => 8,
+            Self::CgroupMkdir => 9,
+            Self::CgroupRmdir => 10,
+            Self::MetadataSegment => 11,
+            Self::MetadataEnd => 12,
         }
     }
 }
@@ -183,7 +188,7 @@ pub mod flags {
     pub const PATH_CUT: u16 = 1 << 5;
     /// Exec: the arguments were longer than the record.
     pub const ARGS_CUT: u16 = 1 << 6;
-    /// `MetadataSegment`: from the service to the client.
+    /// `MetadataSegment`, `Dns`: from the service to the client.
     pub const RESPONSE: u16 = 1 << 7;
     /// Tcp: the opener is the listener's owner (inbound), not a caller of connect.
     pub const OPENER_LISTENED: u16 = 1 << 8;
@@ -338,6 +343,22 @@ pub struct Udp {
     pub pad: [u8; 6],
 }
 
+/// Kind [`Kind::Dns`]; `captured` payload bytes follow the fixed part.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct Dns {
+    /// See [`Header`]; [`flags::RESPONSE`] tells an answer from a query.
+    pub header: Header,
+    /// Socket cookie of the client's socket.
+    pub cookie: u64,
+    /// Addresses and ports; the remote one is the server.
+    pub tuple: Tuple,
+    /// Payload bytes of the datagram.
+    pub payload_len: u32,
+    /// Payload bytes that follow in the record, at most [`DNS_BYTES`].
+    pub captured: u32,
+}
+
 /// Kind [`Kind::Exec`]; the path and then the arguments follow the fixed part.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
@@ -461,6 +482,7 @@ const _: () = {
     assert!(size_of::<Tcp>() == 144);
     assert!(size_of::<Attempt>() == 104);
     assert!(size_of::<Udp>() == 152);
+    assert!(size_of::<Dns>() == 80);
     assert!(size_of::<Exec>() == 80);
     assert!(size_of::<Fork>() == 72);
     assert!(size_of::<Exit>() == 40);

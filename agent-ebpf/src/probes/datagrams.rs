@@ -7,10 +7,12 @@ use core::ptr::read_volatile;
 
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_skb_cgroup_id};
 
+use agent_ebpf::rules;
 use agent_ebpf::shared::{PeerKey, UdpFlow, counter, udp_state};
 use agent_ebpf::wire::{self, Direction, Kind, Outcome, Owner, Tuple, flags};
 
 use super::atomic;
+use super::dns;
 use super::emit::{self, Refused, Reserved};
 use super::kernel;
 use super::maps::{CLOSED_SOCKETS, UDP_PEERS, UDP_SOCKETS};
@@ -48,6 +50,9 @@ pub fn datagram(packet: &Packet) -> Option<()> {
     let destination = u16::from_be(ports[1]);
     let (local_port, remote_port) = if packet.egress { (source, destination) } else { (destination, source) };
     let headers = packet.ip_bytes + UDP_HEADER_BYTES;
+    if remote_port == rules::DNS_PORT {
+        dns::message(packet, headers, local_port);
+    }
     let bytes = u64::from(packet.total_bytes.saturating_sub(headers));
     // SAFETY: a field of the context.
     let segments = unsafe { (*packet.skb).gso_segs };

@@ -129,7 +129,7 @@ impl Refused {
         Self { cgroup_id, over_budget: false, kind }
     }
 
-    /// Counts a record whose content is gone (metadata, lifecycle).
+    /// Counts a record whose content is gone (metadata, lifecycle, DNS).
     #[inline(always)]
     pub fn drop_record(self) {
         let fate = if self.over_budget { Fate::Suppressed } else { Fate::LostRing };
@@ -201,9 +201,14 @@ fn admit(kind: Kind, cgroup_id: u64, now: u64, bytes: u32) -> Admission {
     // SAFETY: a map value. Two CPUs may race here: a lost update makes the budget a little wider, never a count wrong.
     let word = unsafe { read_volatile(window) };
     let (word, used) = rules::window_add(word, now, bytes);
-    // SAFETY: as above.
-    unsafe { write_volatile(window, word) };
-    let allowed = rules::may_write(used, guaranteed, pending, ring_bytes);
+    let is_dns = matches!(kind, Kind::Dns);
+    let share = if is_dns { rules::dns_share(guaranteed) } else { guaranteed };
+    let allowed = rules::may_write(used, share, pending, ring_bytes);
+    // What is refused of DNS takes nothing from the flows of the same window.
+    if allowed || !is_dns {
+        // SAFETY: as above.
+        unsafe { write_volatile(window, word) };
+    }
     Admission { counters, allowed, wake }
 }
 

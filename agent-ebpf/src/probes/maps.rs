@@ -27,11 +27,11 @@ pub static METADATA: RingBuf<u8, { 1 << 20 }> = RingBuf::new();
 /// Process and cgroup records (*), default 1 MiB. Writer: processes, cgroups. Reader: agent.
 #[btf_map]
 pub static LIFECYCLE: RingBuf<u8, { 1 << 20 }> = RingBuf::new();
-/// Flow records (*), default 2 MiB. Writer: tcp, attempts, release, walks. Reader: agent.
+/// Flow records and heads of DNS messages (*), default 2 MiB. Writer: tcp, attempts, release, walks, dns. Reader: agent.
 #[btf_map]
 pub static BULK: RingBuf<u8, { 1 << 22 }> = RingBuf::new();
 
-/// Counters of `agent_ebpf::shared::counter`, 67 x 8 bytes per CPU, in one value: one look-up a run. Writer: every
+/// Counters of `agent_ebpf::shared::counter`, 72 x 8 bytes per CPU, in one value: one look-up a run. Writer: every
 /// program. Reader: agent.
 #[btf_map]
 pub static COUNTERS: PerCpuArray<[u64; counter::COUNT as usize], 1> = PerCpuArray::new();

@@ -14,6 +14,7 @@ mod attempts;
 mod baseline;
 mod cgroups;
 mod datagrams;
+mod dns;
 mod emit;
 mod kernel;
 mod maps;

@@ -58,6 +58,7 @@ fn a_window_starts_anew_and_a_share_is_guaranteed() {
     let (_, used) = window_add(word, 6 << WINDOW_SHIFT, 7);
     assert_eq!(used, 7);
     assert!(may_write(10, 10, u64::MAX, 100), "within the share, however full");
+    assert!(may_write(dns_share(10), 10, u64::MAX, 100) && dns_share(10) < 10, "queries leave room for flows");
     assert!(may_write(11, 10, 50, 100));
     assert!(!may_write(11, 10, 51, 100));
 }

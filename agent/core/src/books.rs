@@ -5,9 +5,8 @@
 //!      + lost_ring + lost_decode + lost_queue + lost_store + pending
 //! ```
 //!
-//! Two sides keep count on their own. The kernel's side comes as [`KernelTotals`]: records seen, and what became of each
-//! (written to a ring, merged into an account, suppressed, lost to a full ring). This side counts each record when it
-//! arrives, and again where it ends. `pending` is what is between:
+//! Two sides count on their own: the kernel's, as [`KernelTotals`], records seen and what became of each (written to a ring,
+//! merged into an account, suppressed, lost to a full ring); this one, each as it arrives and as it ends. `pending` is between:
 //!
 //! * *in a probe*: seen, and its fate not yet counted when the totals were read;
 //! * *in a ring*: written, and not yet received. A record received after the totals were read was seen and written,
@@ -15,9 +14,9 @@
 //! * *held*: received, and waiting in the Engine: summed in a fold that is not over, or a row of the next tick.
 //!
 //! What can go wrong is checked by [`Books::imbalance`]: a record received and never written off, or twice; more received
-//! than the kernel wrote; more fates than records seen. The kernel's counters are read one after the other while the
-//! probes count on, so one reading may be torn. Two readings are not: what had happened by the earlier one, the later one
-//! must know. So the last two checks compare this side and the fates as of the reading before with the totals of now.
+//! than the kernel wrote; more fates than records seen. The kernel's counters are read one by one while the probes count on,
+//! so one reading may be torn. Of two, the later one must know what had happened by the earlier: the last two checks compare
+//! this side and the fates as of the reading before with the totals of now.
 
 use std::collections::BTreeMap;
 
@@ -47,8 +46,9 @@ pub enum Ledger {
     Cgroup,
     /// Packets and ends of metadata exchanges.
     Metadata,
-    /// Undecodable records that do not even tell their kind. (In the kernel's counters they stand under their true kind,
-    /// where they stay pending.)
+    /// DNS messages.
+    Dns,
+    /// Undecodable records that do not even tell their kind: the kernel's counters keep them pending under the true one.
     Unknown,
 }
 
@@ -153,7 +153,7 @@ struct Earlier {
 impl Ledger {
     /// Every ledger, in the order of its number.
     pub const ALL: &'static [Self] =
-        &[Self::Tcp, Self::Attempt, Self::Udp, Self::Process, Self::Cgroup, Self::Metadata, Self::Unknown];
+        &[Self::Tcp, Self::Attempt, Self::Udp, Self::Process, Self::Cgroup, Self::Metadata, Self::Dns, Self::Unknown];
 
     /// The ledger of a record's kind.
     pub fn of(kind: Kind) -> Self {
@@ -164,6 +164,7 @@ impl Ledger {
             Kind::Exec | Kind::Fork | Kind::Exit => Self::Process,
             Kind::CgroupMkdir | Kind::CgroupRmdir => Self::Cgroup,
             Kind::MetadataSegment | Kind::MetadataEnd => Self::Metadata,
+            Kind::Dns => Self::Dns,
         }
     }
 
@@ -176,6 +177,7 @@ impl Ledger {
             Self::Process => "process",
             Self::Cgroup => "cgroup",
             Self::Metadata => "metadata",
+            Self::Dns => "dns",
             Self::Unknown => "unknown",
         }
     }

@@ -100,6 +100,7 @@ impl Decoder {
             Kind::Attempt => inputs.push(records::attempt(record)?),
             Kind::UdpEnd => inputs.push(records::udp(record, false)?),
             Kind::UdpOpen => inputs.push(records::udp(record, true)?),
+            Kind::Dns => inputs.push(records::dns(record)?),
             Kind::Exec => inputs.push(records::exec(record, self.options.keep_args)?),
             Kind::Fork => inputs.push(records::fork(record)?),
             Kind::Exit => inputs.push(records::exit(record)?),

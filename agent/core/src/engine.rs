@@ -4,6 +4,7 @@
 //! The caller keeps two promises. The first input is a [`Input::Tick`], which tells both clocks. And before a record of
 //! time t come the process and cgroup records up to t.
 
+mod dns;
 mod request;
 mod view;
 
@@ -12,6 +13,7 @@ use std::collections::VecDeque;
 use agent_ebpf::wire::Owner;
 use serde::{Deserialize, Serialize};
 
+use self::dns::DnsTold;
 use self::request::metadata_row;
 use crate::attribution::Attribution;
 use crate::books::{Books, LEDGERS, Ledger};
@@ -19,6 +21,7 @@ use crate::capacity::model::{self, Capacity};
 use crate::cgroup::ROOT_ID;
 use crate::cluster::{Cluster, HostSide};
 use crate::continuity::{Losses, Place};
+use crate::dns::Dns;
 use crate::ec2::Ec2;
 use crate::finding::{self, Evaluator, Judgement, Verdict, View};
 use crate::flow::{Context, Folder};
@@ -76,6 +79,9 @@ pub struct Engine {
     starts: Vec<Start>,
     node: NodeAddresses,
     capacity: Capacity,
+    dns: Dns,
+    /// What was counted of DNS until the last fold, and nobody took yet.
+    dns_told: DnsTold,
     books: Books,
     /// See [`Engine::told`]; without what is held back here.
     told: Option<Place>,
@@ -122,6 +128,8 @@ impl Engine {
             starts: Vec::new(),
             node: NodeAddresses::default(),
             capacity: Capacity::new(config.capacity),
+            dns: Dns::default(),
+            dns_told: DnsTold::default(),
             books: Books::default(),
             told: None,
             merged_told: [0; LEDGERS],
@@ -133,16 +141,20 @@ impl Engine {
         match input {
             Input::Tcp(fact) => {
                 self.books.held(Ledger::Tcp);
-                self.folder.tcp(&fact, &mut self.processes);
+                let name = self.tcp_name(&fact);
+                self.folder.tcp(&fact, name, &mut self.processes);
             }
             Input::Udp(fact) => {
                 self.books.held(Ledger::Udp);
-                self.folder.udp(&fact, &mut self.processes);
+                let name = self.udp_name(&fact);
+                self.folder.udp(&fact, name, &mut self.processes);
             }
             Input::Attempt(fact) => {
                 self.books.held(Ledger::Attempt);
-                self.folder.attempt(&fact, &mut self.processes);
+                let name = self.attempt_name(&fact);
+                self.folder.attempt(&fact, name, &mut self.processes);
             }
+            Input::Dns(fact) => self.dns_message(&fact),
             Input::Metadata(fact) => self.metadata(*fact, outputs),
             Input::Exec(fact) => self.exec(&fact, outputs),
             Input::Fork(fact) => {
@@ -188,6 +200,7 @@ impl Engine {
                 self.attribution.expire(self.now);
                 self.cluster.expire(self.now);
                 self.processes.expire(self.now);
+                self.dns.tick(self.now);
                 self.ceilings(outputs);
                 let (findings, view) = self.findings();
                 findings.tick(view, outputs);
@@ -269,6 +282,7 @@ impl Engine {
         outputs.extend(rows);
         self.findings.put_out(outputs);
         self.merged_told = merged;
+        self.dns_fold();
     }
 
     fn exec(&mut self, fact: &ExecFact, outputs: &mut Vec<Output>) {
@@ -363,6 +377,7 @@ impl Engine {
     /// What the kernel merged goes into rows, what its rings lost into a gap since the last totals.
     fn totals(&mut self, totals: &KernelTotals, outputs: &mut Vec<Output>) {
         self.folder.accounts(&totals.accounts);
+        self.dns.totals(totals, self.now);
         let lost = self.books.kernel(totals);
         let since = self.totals_at.replace(self.now).unwrap_or(self.now);
         let (findings, view) = self.findings();

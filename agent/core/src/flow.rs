@@ -1,7 +1,7 @@
 //! Connections folded into rows.
 //!
-//! Every fold (ten seconds) has one row per identity, executable, direction, local address, peer address, service port,
-//! protocol and outcome. Nothing is kept per connection beyond a fold: records carry what happened since the last one.
+//! Every fold (ten seconds) has one row per identity, executable, direction, local address, peer address, peer name,
+//! service port, protocol and outcome. Nothing is kept per connection beyond a fold: records carry what happened since the last one.
 //! Who a cgroup is gets decided when the fold closes, so that names which come late still help.
 
 mod accounts;
@@ -10,6 +10,7 @@ mod mirror;
 mod rows;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use agent_ebpf::shared::Account;
 use agent_ebpf::wire::{Direction, Outcome, Owner};
@@ -50,6 +51,8 @@ struct Entry<'a> {
     /// `None`: still open.
     outcome: Option<Outcome>,
     process: Option<(Owner, By)>,
+    /// The name that the peer was known by.
+    name: Option<Arc<str>>,
     totals: Totals,
 }
 
@@ -65,8 +68,8 @@ impl Folder {
         }
     }
 
-    /// Takes a TCP record in.
-    pub fn tcp(&mut self, fact: &TcpFact, processes: &mut ProcessTable) {
+    /// Takes a TCP record in; `name` is the one that the peer was known by when the connection began.
+    pub fn tcp(&mut self, fact: &TcpFact, name: Option<Arc<str>>, processes: &mut ProcessTable) {
         let ended = !fact.open;
         let mut totals = Totals {
             connections: u64::from(ended),
@@ -91,13 +94,14 @@ impl Folder {
             direction: fact.direction,
             outcome: ended.then_some(fact.outcome),
             process: tcp_process(fact),
+            name,
             totals,
         };
         self.add(entry, fact.cookie, processes);
     }
 
-    /// Takes a UDP record in.
-    pub fn udp(&mut self, fact: &UdpFact, processes: &mut ProcessTable) {
+    /// Takes a UDP record in; `name` as for TCP.
+    pub fn udp(&mut self, fact: &UdpFact, name: Option<Arc<str>>, processes: &mut ProcessTable) {
         let ended = !fact.open;
         let entry = Entry {
             ledger: Ledger::Udp,
@@ -108,6 +112,7 @@ impl Folder {
             direction: fact.direction,
             outcome: ended.then_some(fact.outcome),
             process: udp_process(fact),
+            name,
             totals: Totals {
                 connections: u64::from(ended),
                 bytes_sent: fact.bytes_sent,
@@ -120,7 +125,7 @@ impl Folder {
     }
 
     /// Takes an attempt in: a connection that ended with its outcome and never had a local address.
-    pub fn attempt(&mut self, fact: &AttemptFact, processes: &mut ProcessTable) {
+    pub fn attempt(&mut self, fact: &AttemptFact, name: Option<Arc<str>>, processes: &mut ProcessTable) {
         let entry = Entry {
             ledger: Ledger::Attempt,
             time: fact.time,
@@ -130,6 +135,7 @@ impl Folder {
             direction: Direction::Outbound,
             outcome: Some(fact.outcome),
             process: fact.connected.map(|owner| (owner, By::Connect)),
+            name,
             totals: Totals { connections: 1, ..Totals::default() },
         };
         self.add(entry, fact.cookie, processes);
@@ -165,7 +171,7 @@ impl Folder {
     }
 
     fn add(&mut self, entry: Entry<'_>, cookie: u64, processes: &mut ProcessTable) {
-        let Entry { ledger, time, cgroup_id, ends, protocol, direction, outcome, process, mut totals } = entry;
+        let Entry { ledger, time, cgroup_id, ends, protocol, direction, outcome, process, name, mut totals } = entry;
         let exe =
             process.and_then(|(owner, _)| processes.touch(owner, time)).and_then(|process| process.exe().cloned());
         // In the root the process decides who it is, not the cgroup.
@@ -182,6 +188,7 @@ impl Folder {
             netns: ends.netns,
             local: (ledger != Ledger::Attempt).then_some(ends.local),
             remote: Some(ends.remote),
+            name,
             service_port: service_port(direction, ends),
             outcome,
             merged: false,

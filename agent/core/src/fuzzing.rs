@@ -1,11 +1,14 @@
 //! What the fuzzers drive, one function per target. Here rather than in the fuzz crate, so that the tests drive the same
 //! code on the stable toolchain; see `agent/core/fuzz`. Not part of the package's interface.
 
+use std::net::Ipv4Addr;
+
 use agent_ebpf::wire::{self, Kind, Outcome, Ring, Service, flags};
 use zerocopy::{FromZeros, IntoBytes};
 
 use crate::decode::{DecodeOptions, Decoder};
-use crate::input::Input;
+use crate::dns::{self, Asker, Dns, DnsFact};
+use crate::input::{Ends, Input, KernelTotals};
 use crate::redact;
 use crate::time::BootNs;
 
@@ -143,6 +146,53 @@ fn header<T>(kind: Kind, trailing: u32, time_ns: u64) -> wire::Header {
         time_ns,
         cgroup_id: 1,
     }
+}
+
+/// Any bytes as DNS messages, which a client asked for or was sent, through the tables of names and queries.
+pub fn dns_messages(data: &[u8]) {
+    let mut bytes = Bytes(data);
+    let mut dns = Dns::default();
+    let mut now = 1_000_000_000;
+    for _ in 0..MAX_STEPS {
+        if bytes.is_empty() {
+            break;
+        }
+        let control = bytes.byte();
+        let len = usize::from(u16::from_le_bytes([bytes.byte(), bytes.byte()]));
+        let from_server = control & 1 == 1;
+        let message = dns::parse(bytes.take(len), from_server);
+        if let Some(message) = &message {
+            let text = &message.name;
+            assert!(text.len() <= 4 * 255 && !text.contains(char::is_control), "a name fits to be shown");
+            let addresses = message.answer.as_ref().map_or(0, |answer| answer.addresses.len());
+            assert!(addresses <= dns::MAX_RECORDS && message.answer.is_some() == from_server, "an answer is bounded");
+        }
+        now += u64::from(control) * 10_000_000;
+        let time = BootNs(now);
+        let ends = Ends {
+            local: Ipv4Addr::LOCALHOST.into(),
+            local_port: 1,
+            remote: Ipv4Addr::LOCALHOST.into(),
+            remote_port: 53,
+            netns: 0,
+        };
+        let fact = DnsFact {
+            time,
+            cgroup_id: u64::from(control >> 6),
+            cookie: u64::from(control >> 4 & 1),
+            ends,
+            bytes: 0,
+            message,
+        };
+        dns.message(&fact, || Some(Asker::Cgroup(fact.cgroup_id)));
+        if control & 2 == 2 {
+            dns.totals(&KernelTotals::default(), time);
+            dns.tick(time);
+        }
+    }
+    assert!(dns.names().len() <= dns::MAX_CLAIMS, "names are bounded");
+    let ended: u64 = dns.take().iter().map(|(_, tally)| tally.queries.iter().sum::<u64>()).sum();
+    assert!(ended <= MAX_STEPS as u64, "each query ends once");
 }
 
 /// Any bytes as an argument vector.

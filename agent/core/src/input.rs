@@ -11,6 +11,7 @@ use agent_ebpf::wire::{Direction, Kind, Outcome, Owner, Service, Tuple};
 use serde::{Deserialize, Serialize};
 
 use crate::continuity::{Adopted, Losses, Origin, Place};
+use crate::dns::DnsFact;
 use crate::facts::{ClusterFact, Ec2Fact, HostFact};
 use crate::time::{BootNs, WallNs};
 
@@ -30,6 +31,8 @@ pub enum Input {
     Udp(UdpFact),
     /// A connect that never became a connection.
     Attempt(AttemptFact),
+    /// A DNS message.
+    Dns(Box<DnsFact>),
     /// A process started another program.
     Exec(ExecFact),
     /// A process was made.
@@ -488,7 +491,7 @@ pub enum Category {
 }
 
 /// The kernel's counters, summed over CPUs, and accounts.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct KernelTotals {
     /// Records by kind and fate, see `agent_ebpf::shared::Fate`.
     pub records: [[u64; FATES]; KINDS],

@@ -11,6 +11,7 @@ pub mod check;
 pub mod cluster;
 pub mod continuity;
 pub mod decode;
+pub mod dns;
 pub mod ec2;
 pub mod engine;
 pub mod facts;

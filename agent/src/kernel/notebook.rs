@@ -17,7 +17,7 @@ use super::sys::{self, Mapping};
 
 const BYTES: u32 = 4_096;
 /// `sekisho` and the version of this page's layout.
-const MAGIC: u64 = u64::from_be_bytes(*b"sekisho\x01");
+const MAGIC: u64 = u64::from_be_bytes(*b"sekisho\x02");
 /// Words: magic, build, born, whole. Notes begin behind them.
 const WORD_MAGIC: usize = 0;
 const WORD_BUILD: usize = 1;

@@ -33,7 +33,8 @@ fn assert_balanced(books: &Books) {
 fn ledgers_and_fates_stand_in_the_order_of_their_numbers() {
     assert!(Ledger::ALL.iter().enumerate().all(|(at, ledger)| *ledger as usize == at));
     assert!(Fate::ALL.iter().enumerate().all(|(at, fate)| *fate as usize == at));
-    assert_eq!(Kind::ALL.iter().map(|kind| Ledger::of(*kind)).max(), Some(Ledger::Metadata));
+    assert_eq!(Kind::ALL.iter().map(|kind| Ledger::of(*kind)).max(), Some(Ledger::Dns));
+    assert!(Kind::ALL.iter().enumerate().all(|(at, kind)| kind.index() == at));
 }
 
 #[test]

@@ -165,6 +165,8 @@ collectors! {
     PodNetworks, "pod_networks";
     /// The instance's type.
     InstanceType, "instance_type";
+    /// Packets to link-local services, as the DNS messages of this node's clients show them.
+    Dns, "dns";
     /// Pods that wait for an address (from the API), requests against allocatable.
     Cluster, "cluster";
 }

@@ -1,8 +1,10 @@
 //! Records, one function per kind: each checks every field that has impossible values.
 
+use agent_ebpf::rules::DNS_PORT;
 use agent_ebpf::wire::{self, Direction, Kind, Outcome, Service, flags};
 
 use super::fields::{measure, moment, named, named_list, owner, required_owner, split, text, time, trailing};
+use crate::dns::{self, DnsFact};
 use crate::input::{AttemptFact, DecodeError, Ends, ExecFact, ForkFact, Input, TcpFact, UdpFact};
 use crate::metadata::{ConnectionEnd, Segment, Stamp, Way, Who};
 use crate::redact;
@@ -20,6 +22,7 @@ pub(super) const fn flags_of(kind: Kind) -> u16 {
         Kind::TcpEnd | Kind::TcpOpen => flags::ESTABLISHED | flags::PREEXISTING | flags::FIRST | flags::OPENER_LISTENED,
         Kind::UdpEnd | Kind::UdpOpen => flags::PREEXISTING | flags::MANY_PEERS | flags::IDLE,
         Kind::Exec => flags::PATH_CUT | flags::ARGS_CUT,
+        Kind::Dns => flags::RESPONSE,
         Kind::MetadataSegment => flags::RESPONSE | flags::OWNER_SENT,
         Kind::MetadataEnd => flags::ESTABLISHED,
         Kind::Attempt | Kind::Fork | Kind::Exit | Kind::CgroupMkdir | Kind::CgroupRmdir => 0,
@@ -105,6 +108,24 @@ pub(super) fn udp(record: &[u8], open: bool) -> Result<Input, DecodeError> {
         closed: owner(udp.closer),
         ends: Ends::from(&udp.tuple),
     }))
+}
+
+/// The message is read here, and its bytes go no further.
+pub(super) fn dns(record: &[u8]) -> Result<Input, DecodeError> {
+    let (dns, rest) = split::<wire::Dns>(record)?;
+    let captured = usize::try_from(dns.captured).map_err(|_| DecodeError::Field)?;
+    if dns.captured > dns.payload_len || captured > wire::DNS_BYTES || dns.tuple.remote_port != DNS_PORT {
+        return Err(DecodeError::Field);
+    }
+    let (bytes, _) = trailing(rest, captured)?;
+    Ok(Input::Dns(Box::new(DnsFact {
+        time: time(&dns.header),
+        cgroup_id: dns.header.cgroup_id,
+        cookie: dns.cookie,
+        ends: Ends::from(&dns.tuple),
+        bytes: dns.payload_len,
+        message: dns::parse(bytes, dns.header.flags & flags::RESPONSE != 0),
+    })))
 }
 
 pub(super) fn exec(record: &[u8], keep_args: bool) -> Result<Input, DecodeError> {

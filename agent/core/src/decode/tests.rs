@@ -334,6 +334,7 @@ fn one_of_each() -> Vec<(Kind, Vec<u8>, usize)> {
                 Kind::TcpEnd | Kind::TcpOpen => fixed(record(&tcp(kind, 0), &[])),
                 Kind::Attempt => fixed(record(&attempt, &[])),
                 Kind::UdpEnd | Kind::UdpOpen => fixed(record(&udp(kind), &[])),
+                Kind::Dns => (record(&dns(0, b"GET", 3), b"GET"), 80),
                 Kind::Exec => (record(&wire::Exec { header: header(kind, 0), ..exec(b"/a", b"b") }, b"/ab"), 80),
                 Kind::Fork => {
                     fixed(record(&wire::Fork { header: header(kind, 0), child: named(1, b"a"), parent: OPENER }, &[]))
@@ -349,6 +350,37 @@ fn one_of_each() -> Vec<(Kind, Vec<u8>, usize)> {
             (kind, bytes, len)
         })
         .collect()
+}
+
+fn dns(flags: u16, payload: &[u8], payload_len: u32) -> wire::Dns {
+    wire::Dns {
+        header: header(Kind::Dns, flags),
+        cookie: 9,
+        tuple: Tuple { remote_port: 53, ..tuple() },
+        payload_len,
+        captured: u32::try_from(payload.len()).expect("small"),
+    }
+}
+
+#[test]
+fn dns_messages_become_facts_without_their_bytes() {
+    let query = b"\0\x07\x01\0\0\x01\0\0\0\0\0\0\x02Db\x07example\0\0\x1c\0\x01";
+    let len = u32::try_from(query.len()).expect("small");
+    let Input::Dns(fact) = decode(Ring::Bulk, &record(&dns(0, query, len), query)) else { panic!("no fact") };
+    assert_eq!((fact.time, fact.cgroup_id, fact.cookie, fact.bytes), (BootNs(1000), 7, 9, len));
+    let message = fact.message.expect("a message");
+    assert_eq!((message.id, &*message.name, message.record_type, message.answer), (7, "db.example", 28, None));
+    // Any other payload is a record all the same, and says nothing.
+    let Input::Dns(fact) = decode(Ring::Bulk, &record(&dns(flags::RESPONSE, query, len), query)) else { panic!() };
+    assert_eq!(fact.message, None);
+    let impossible =
+        [dns(0, b"GET", 2), wire::Dns { tuple: Tuple { remote_port: 5353, ..tuple() }, ..dns(0, b"GET", 3) }];
+    for record_of in impossible {
+        assert_eq!(decode(Ring::Bulk, &record(&record_of, b"GET")), refused(Kind::Dns, DecodeError::Field));
+    }
+    let long = vec![0; wire::DNS_BYTES + 1];
+    let len = u32::try_from(long.len()).expect("small");
+    assert_eq!(decode(Ring::Bulk, &record(&dns(0, &long, len), &long)), refused(Kind::Dns, DecodeError::Field));
 }
 
 fn segment(flags: u16, seq: u32, payload: &[u8], payload_len: u32) -> wire::MetadataSegment {

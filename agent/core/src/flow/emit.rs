@@ -178,5 +178,11 @@ fn peer_of(key: &Key, other_end: Option<&Identity>, now: BootNs, context: &Conte
     if is_pod && matches!(class, PeerClass::Unknown | PeerClass::Internet) {
         class = PeerClass::ClusterPod;
     }
-    Peer { ip: key.remote.map(|ip| ip.to_string()), class, name: None, namespace, pod }
+    Peer {
+        ip: key.remote.map(|ip| ip.to_string()),
+        class,
+        name: key.name.as_deref().map(ToOwned::to_owned),
+        namespace,
+        pod,
+    }
 }

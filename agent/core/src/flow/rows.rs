@@ -35,6 +35,8 @@ pub(super) struct Key {
     pub(super) netns: u32,
     pub(super) local: Option<IpAddr>,
     pub(super) remote: Option<IpAddr>,
+    /// What the pod knew the peer by when the connections began, if that is certain.
+    pub(super) name: Option<Arc<str>>,
     pub(super) service_port: Option<u16>,
     pub(super) outcome: Option<Outcome>,
     pub(super) merged: bool,
@@ -63,6 +65,7 @@ impl Key {
             netns: 0,
             local: None,
             remote: None,
+            name: None,
             service_port: None,
             outcome,
             merged: true,

@@ -141,6 +141,27 @@ fn http_heads_survive() {
 }
 
 #[test]
+fn dns_messages_survive() {
+    let framed = |messages: &[(u8, &[u8])]| {
+        let frame = |(control, message): &(u8, &[u8])| {
+            let len = u16::try_from(message.len()).expect("small").to_le_bytes();
+            [&[*control], &len[..], message].concat()
+        };
+        messages.iter().flat_map(frame).collect::<Vec<u8>>()
+    };
+    let query = b"\0\x07\x01\0\0\x01\0\0\0\0\0\x01\x03www\x07example\0\0\x01\0\x01\0\0\x29\x04\xd0\0\0\0\0\0\0";
+    let answer = b"\0\x07\x81\x80\0\x01\0\x02\0\0\0\0\x03www\x07example\0\0\x01\0\x01\
+        \xc0\x0c\0\x05\0\x01\0\0\0\x3c\0\x05\x02lb\xc0\x10\xc0\x29\0\x01\0\x01\0\0\0\x14\0\x04\xc0\0\x02\x01";
+    let refused = b"\0\x07\x81\x83\0\x01\0\0\0\0\0\0\x03www\x07example\x05local\0\0\x1c\0\x01";
+    let seeds = [
+        framed(&[(0, query), (1, answer)]),
+        framed(&[(0, refused), (1, refused), (0x42, query), (0x43, answer), (0x40, query), (0xfe, query)]),
+        framed(&[(1, b"\0\x07\x81\x80\0\x01\0\x01\0\0\0\0\xc0\x0c\0\x01\0\x01\xc0\x0c")]),
+    ];
+    run(dns_messages, RUNS, &seeds);
+}
+
+#[test]
 fn arguments_survive() {
     let seeds = [
         b"mysql\0-uroot\0-psecret\0--password\0x\0".to_vec(),
