@@ -8,10 +8,11 @@
 //!        ├─▶ network policies┤    one list a namespace, when its first pod comes, and again every few minutes
 //!        ├─▶ accounts ──gets─┤    metadata only, when a pod names one, and again every few minutes
 //!        └─▶ events ───lists─┤    of the VPC resource controller, once a new pod with a branch interface
+//! services ──────────watch───┤    of all namespaces; the API server's endpoints are read every few minutes
 //! node, CNINode, CSINode ────┘    each a watch of one object
 //! ```
 //!
-//! What the agent costs the API server: three to five watches a node; first lists from the watch cache; all but pods start
+//! What the agent costs the API server: four to six watches a node; first lists from the watch cache; all but pods start
 //! within a jitter. What it costs the node: facts of this node's pods, and one list or one event as JSON while it is read.
 
 mod access;
@@ -30,6 +31,7 @@ mod pods;
 mod policies;
 mod publish;
 mod remote;
+mod services;
 mod teller;
 #[cfg(test)]
 mod tests;
@@ -116,6 +118,7 @@ pub(crate) fn new(options: Options, tell: mpsc::Sender<Vec<Input>>) -> Cluster {
             group_events::follow(&access, &teller, jitter, wants),
             nodes::follow(&access, &teller, &options),
             disk::keep(file.as_ref(), &teller),
+            services::follow(&access, &teller, jitter),
             remote::answer(&access, &teller, lookups),
             publish::publish(&access, &teller, &options.node, notes),
         );

@@ -40,6 +40,7 @@ pub(crate) use crate::kernel::{Check, CheckState, preflight};
 
 mod answers;
 mod aws;
+mod backends;
 mod baseline;
 mod cluster;
 mod collect;
@@ -196,6 +197,8 @@ pub(crate) async fn run(config: Config, options: Options) -> Result<(), Error> {
     let looks = tokio::spawn(collect::run(looks, pace, tell.clone()));
     let cluster = cluster::start(&config, &node_name, &tell);
     pump.reach(cluster.reach.clone());
+    let backends = backends::start(tell.clone());
+    pump.resolve_backends(backends.asker);
     let ec2 = aws::start(&config, &node_name, &tell);
     pump.ask(ec2.wisher);
     let (ask, questions) = mpsc::channel(QUESTIONS);
@@ -213,7 +216,7 @@ pub(crate) async fn run(config: Config, options: Options) -> Result<(), Error> {
     let result = run_and_stop(pump, &probes, inputs, facts, questions, options.stop).await;
     drop(tell);
     end(looks, Duration::ZERO).await;
-    for work in [cluster.work, ec2.work].into_iter().flatten() {
+    for work in [cluster.work, ec2.work, Some(backends.work)].into_iter().flatten() {
         end(work, Duration::ZERO).await;
     }
     feed.close();

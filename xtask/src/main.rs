@@ -4,8 +4,8 @@
 mod apt;
 mod bench;
 mod build;
-mod deploy;
 mod dashboards;
+mod deploy;
 mod image;
 mod instances;
 mod kube;

@@ -6,6 +6,7 @@
 mod host;
 mod pods;
 mod remote;
+mod services;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use crate::time::{BootNs, WallNs};
 pub use self::host::HostSide;
 pub use self::pods::{MAX_PODS, Pod, Pods, REMEMBER_GONE_NS};
 pub use self::remote::{MAX_REMOTE, REMOTE_VALID_NS};
+pub use self::services::{MAX_SERVICES, Services};
 
 /// Most policies kept. Those of namespaces without a pod here are left out at the edge; a namespace has a handful. At
 /// about 1 KiB each: 4 MiB.
@@ -28,6 +30,9 @@ pub const MAX_POLICIES: usize = 4_096;
 pub const MAX_ACCOUNTS: usize = 2_048;
 /// Most events kept of one pod: the controller writes three at a creation, and one more for each failure.
 const MAX_EVENTS: usize = 32;
+
+/// How long names are given by a source that does not answer any more: five minutes.
+const RECENT_NS: i64 = 300 * 1_000_000_000;
 
 /// Namespace and name.
 type ObjectName = (Arc<str>, Arc<str>);
@@ -46,6 +51,7 @@ pub struct Cluster {
     csi_node: Option<Found<CsiNodeFacts>>,
     events: FastMap<Arc<str>, Vec<GroupEvent>>,
     remote: remote::RemotePods,
+    services: Services,
     sources: BTreeMap<Source, Standing>,
     counts: Counts,
 }
@@ -138,6 +144,10 @@ impl Cluster {
                 policies.truncate(MAX_POLICIES);
                 self.network_policies = Some(policies);
             }
+            ClusterFact::ServicesReplaced(services) => self.services.replace(services, &mut self.counts),
+            ClusterFact::Service(service) => self.services.put(service, &mut self.counts),
+            ClusterFact::ServiceGone { namespace, name } => self.services.gone(&(namespace, name)),
+            ClusterFact::ApiEndpoints(endpoints) => self.services.api(endpoints, &mut self.counts),
             ClusterFact::ServiceAccount(account) => {
                 let key = (Arc::clone(&account.namespace), Arc::clone(&account.name));
                 self.put_account(key, Found::Present(account));
@@ -191,6 +201,18 @@ impl Cluster {
     /// Whether anybody tells pods: a first list came, or somebody tries to get one.
     pub fn is_watched(&self) -> bool {
         self.pods.is_told() || self.sources.contains_key(&Source::Pods)
+    }
+
+    /// Services by their addresses.
+    pub fn services(&self) -> &Services {
+        &self.services
+    }
+
+    /// Whether what a source told may still be taken for so: it stands, or did until a moment ago.
+    pub fn is_recent(&self, source: Source, now: WallNs) -> bool {
+        self.sources.get(&source).is_some_and(|standing| {
+            standing.error.is_none() || standing.fresh_at.is_some_and(|at| now.0.saturating_sub(at.0) <= RECENT_NS)
+        })
     }
 
     /// All policies by namespace and name; `None`: nobody has told them yet.

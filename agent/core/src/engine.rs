@@ -10,12 +10,13 @@ mod view;
 
 use std::collections::VecDeque;
 
-use agent_ebpf::wire::Owner;
+use agent_ebpf::wire::{Direction, Owner};
 use serde::{Deserialize, Serialize};
 
 use self::dns::DnsTold;
 use self::request::metadata_row;
 use crate::attribution::Attribution;
+use crate::backends::{Backends, Ready};
 use crate::books::{Books, LEDGERS, Ledger};
 use crate::capacity::model::{self, Capacity};
 use crate::cgroup::ROOT_ID;
@@ -23,11 +24,12 @@ use crate::cluster::{Cluster, HostSide};
 use crate::continuity::{Losses, Place};
 use crate::dns::Dns;
 use crate::ec2::Ec2;
+use crate::facts::HostFact;
 use crate::finding::{self, Evaluator, Judgement, Verdict, View};
-use crate::flow::{Context, Folder};
+use crate::flow::{Context, Folder, PeerNotes};
 use crate::flow_groups::{self, FlowGroups};
-use crate::input::{ExecFact, GapCause, Input, KernelTotals, MetadataFact};
-use crate::output::{AttributionKind, By, GapRow, MetadataRow, Output, ProcessRow, ProcessView, Who};
+use crate::input::{Ends, ExecFact, GapCause, Input, KernelTotals, MetadataFact};
+use crate::output::{AttributionKind, By, GapRow, MetadataRow, Output, ProcessRow, ProcessView, Protocol, Who};
 use crate::peer::NodeAddresses;
 use crate::process::ProcessTable;
 use crate::time::{BootNs, Clock, Moment, WallNs};
@@ -75,6 +77,7 @@ pub struct Engine {
     folder: Folder,
     findings: Evaluator,
     flow_groups: FlowGroups,
+    backends: Backends,
     held: VecDeque<Held>,
     starts: Vec<Start>,
     node: NodeAddresses,
@@ -124,6 +127,7 @@ impl Engine {
             folder: Folder::new(config.fold_ns),
             flow_groups: FlowGroups::new(config.findings.papers.veth_prefix.clone()),
             findings: Evaluator::new(config.findings),
+            backends: Backends::default(),
             held: VecDeque::new(),
             starts: Vec::new(),
             node: NodeAddresses::default(),
@@ -142,12 +146,14 @@ impl Engine {
             Input::Tcp(fact) => {
                 self.books.held(Ledger::Tcp);
                 let name = self.tcp_name(&fact);
-                self.folder.tcp(&fact, name, &mut self.processes);
+                let is_translated = self.is_translated(fact.direction, &fact.ends, Protocol::Tcp);
+                self.folder.tcp(&fact, PeerNotes { name, is_translated }, &mut self.processes);
             }
             Input::Udp(fact) => {
                 self.books.held(Ledger::Udp);
                 let name = self.udp_name(&fact);
-                self.folder.udp(&fact, name, &mut self.processes);
+                let is_translated = self.is_translated(fact.direction, &fact.ends, Protocol::Udp);
+                self.folder.udp(&fact, PeerNotes { name, is_translated }, &mut self.processes);
             }
             Input::Attempt(fact) => {
                 self.books.held(Ledger::Attempt);
@@ -194,7 +200,8 @@ impl Engine {
                 self.put_out_starts(outputs);
                 // Before the fold, whose rows ask the rules.
                 self.flow_groups.tick(&self.ec2, self.clock.wall(self.now));
-                if self.folder.is_due(self.now) {
+                let due = self.folder.is_due(self.now);
+                if due && self.backends.due(|| self.folder.translated(), self.now) == Ready::Now {
                     self.close_fold(outputs);
                 }
                 self.attribution.expire(self.now);
@@ -212,12 +219,7 @@ impl Engine {
                 known.tell(&self.cluster, self.clock.wall(self.now), outputs);
                 self.put_out_held(false, outputs);
             }
-            Input::Host(fact) => {
-                self.capacity.host(&fact, self.now);
-                self.host.learn(&fact, Moment { boot: self.now, wall: self.clock.wall(self.now) });
-                let (findings, view) = self.findings();
-                findings.host(&fact, view);
-            }
+            Input::Host(fact) => self.host(&fact, outputs),
             Input::Ec2(fact) => {
                 self.capacity.ec2(&fact);
                 self.ec2.learn(*fact);
@@ -242,6 +244,27 @@ impl Engine {
         }
     }
 
+    /// Whether the node puts another address in place of the peer's, as far as services are known.
+    fn is_translated(&self, direction: Direction, ends: &Ends, protocol: Protocol) -> bool {
+        let services = self.cluster.services();
+        let (ip, port) = (ends.remote, ends.remote_port);
+        let at_node = || services.is_node_port(port, protocol) && self.node.has(ip);
+        direction == Direction::Outbound && (services.is_service(ip, port, protocol) || at_node())
+    }
+
+    fn host(&mut self, fact: &HostFact, outputs: &mut Vec<Output>) {
+        if let HostFact::Backends(backends) = fact {
+            if self.backends.answer(backends) {
+                self.close_fold(outputs);
+            }
+            return;
+        }
+        self.capacity.host(fact, self.now);
+        self.host.learn(fact, Moment { boot: self.now, wall: self.clock.wall(self.now) });
+        let (findings, view) = self.findings();
+        findings.host(fact, view);
+    }
+
     /// The model's row and what it says of cliffs, when it is time for both.
     fn ceilings(&mut self, outputs: &mut Vec<Output>) {
         let Some(row) = self.capacity.tick(self.now, self.clock) else { return };
@@ -262,11 +285,14 @@ impl Engine {
     }
 
     fn close_fold(&mut self, outputs: &mut Vec<Output>) {
+        let backends = self.backends.take();
         let mut context = Context {
             attribution: &mut self.attribution,
             cluster: &self.cluster,
             processes: &self.processes,
             node: &self.node,
+            vpc: self.ec2.vpc_ranges(),
+            backends: &backends,
             clock: self.clock,
             books: &mut self.books,
         };

@@ -9,6 +9,7 @@ mod host;
 mod identity;
 mod pod;
 mod policy;
+mod service;
 
 pub use self::cluster::{
     ClusterFact, CniNodeFacts, CsiNodeFacts, GroupEvent, GroupEventKind, NodeFacts, RemotePod, RemotePodName,
@@ -24,3 +25,4 @@ pub use self::pod::{
     WorkloadRef,
 };
 pub use self::policy::{Expression, NetworkPolicyFacts, PolicyFacts, Selector};
+pub use self::service::{ServiceFacts, ServicePort};

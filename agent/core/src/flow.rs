@@ -7,6 +7,7 @@
 mod accounts;
 mod emit;
 mod mirror;
+mod ports;
 mod rows;
 
 use std::net::IpAddr;
@@ -18,10 +19,13 @@ use agent_ebpf::wire::{Direction, Outcome, Owner};
 use self::accounts::Accounts;
 pub use self::emit::Context;
 use self::mirror::Mirrors;
+use self::ports::MANY;
 use self::rows::{Key, Rows, Subject, Totals};
 pub use self::rows::{MAX_MERGED_ROWS, MAX_OPEN, MAX_PROCESSES, MAX_ROWS};
+use crate::backends::{self, Connection};
 use crate::books::Ledger;
 use crate::cgroup::ROOT_ID;
+use crate::fast::FastMap;
 use crate::input::{AttemptFact, Ends, TcpFact, UdpFact};
 use crate::output::{By, Protocol};
 use crate::process::ProcessTable;
@@ -51,9 +55,17 @@ struct Entry<'a> {
     /// `None`: still open.
     outcome: Option<Outcome>,
     process: Option<(Owner, By)>,
-    /// The name that the peer was known by.
-    name: Option<Arc<str>>,
+    peer: PeerNotes,
     totals: Totals,
+}
+
+/// What is known of a peer when its record comes.
+#[derive(Debug, Default)]
+pub struct PeerNotes {
+    /// The name that it was known by when the connection began.
+    pub name: Option<Arc<str>>,
+    /// The node puts another address in place of the peer's, as far as is known.
+    pub is_translated: bool,
 }
 
 impl Folder {
@@ -68,8 +80,8 @@ impl Folder {
         }
     }
 
-    /// Takes a TCP record in; `name` is the one that the peer was known by when the connection began.
-    pub fn tcp(&mut self, fact: &TcpFact, name: Option<Arc<str>>, processes: &mut ProcessTable) {
+    /// Takes a TCP record in.
+    pub fn tcp(&mut self, fact: &TcpFact, peer: PeerNotes, processes: &mut ProcessTable) {
         let ended = !fact.open;
         let mut totals = Totals {
             connections: u64::from(ended),
@@ -94,14 +106,14 @@ impl Folder {
             direction: fact.direction,
             outcome: ended.then_some(fact.outcome),
             process: tcp_process(fact),
-            name,
+            peer,
             totals,
         };
         self.add(entry, fact.cookie, processes);
     }
 
-    /// Takes a UDP record in; `name` as for TCP.
-    pub fn udp(&mut self, fact: &UdpFact, name: Option<Arc<str>>, processes: &mut ProcessTable) {
+    /// Takes a UDP record in.
+    pub fn udp(&mut self, fact: &UdpFact, peer: PeerNotes, processes: &mut ProcessTable) {
         let ended = !fact.open;
         let entry = Entry {
             ledger: Ledger::Udp,
@@ -112,7 +124,7 @@ impl Folder {
             direction: fact.direction,
             outcome: ended.then_some(fact.outcome),
             process: udp_process(fact),
-            name,
+            peer,
             totals: Totals {
                 connections: u64::from(ended),
                 bytes_sent: fact.bytes_sent,
@@ -135,7 +147,8 @@ impl Folder {
             direction: Direction::Outbound,
             outcome: Some(fact.outcome),
             process: fact.connected.map(|owner| (owner, By::Connect)),
-            name,
+            // Nothing was sent, so nothing is translated.
+            peer: PeerNotes { name, is_translated: false },
             totals: Totals { connections: 1, ..Totals::default() },
         };
         self.add(entry, fact.cookie, processes);
@@ -160,6 +173,26 @@ impl Folder {
         now.since(*self.start.get_or_insert(now)).saturating_add(HALF_A_TICK_NS) >= self.fold_ns
     }
 
+    /// Connections of this fold whose peer's address the node translates, each with one socket; at most
+    /// [`backends::MAX_ASKED`].
+    pub fn translated(&self) -> Vec<Connection> {
+        let mut sockets: FastMap<Connection, Option<u64>> = FastMap::default();
+        for (key, ports) in self.rows.translated() {
+            for (connection, cookie) in key.connections(ports.known()) {
+                let has_room = sockets.len() < backends::MAX_ASKED;
+                match sockets.get_mut(&connection) {
+                    // Two sockets used it one after the other: what the first one met is not known any more.
+                    Some(known) => *known = known.filter(|known| *known == cookie),
+                    None if has_room => {
+                        sockets.insert(connection, Some(cookie).filter(|cookie| *cookie != MANY));
+                    }
+                    None => {}
+                }
+            }
+        }
+        sockets.into_iter().filter_map(|(connection, cookie)| cookie.map(|_| connection)).collect()
+    }
+
     /// Rows held in memory.
     pub fn len(&self) -> usize {
         self.rows.len()
@@ -171,7 +204,7 @@ impl Folder {
     }
 
     fn add(&mut self, entry: Entry<'_>, cookie: u64, processes: &mut ProcessTable) {
-        let Entry { ledger, time, cgroup_id, ends, protocol, direction, outcome, process, name, mut totals } = entry;
+        let Entry { ledger, time, cgroup_id, ends, protocol, direction, outcome, process, peer, mut totals } = entry;
         let exe =
             process.and_then(|(owner, _)| processes.touch(owner, time)).and_then(|process| process.exe().cloned());
         // In the root the process decides who it is, not the cgroup.
@@ -188,7 +221,7 @@ impl Folder {
             netns: ends.netns,
             local: (ledger != Ledger::Attempt).then_some(ends.local),
             remote: Some(ends.remote),
-            name,
+            name: peer.name,
             service_port: service_port(direction, ends),
             outcome,
             merged: false,
@@ -199,6 +232,9 @@ impl Folder {
             self.rows.ended(&flow);
         }
         let row = self.rows.add(key, totals, process);
+        if peer.is_translated {
+            self.rows.note_port(row, ends.local_port, cookie);
+        }
         if outcome.is_none() {
             self.rows.open(flow, row);
         }

@@ -4,6 +4,7 @@
 //! [`engine::Engine`] owns all state, takes inputs and appends [`output::Output`]s. Time is an argument everywhere.
 
 pub mod attribution;
+pub mod backends;
 pub mod books;
 pub mod capacity;
 pub mod cgroup;

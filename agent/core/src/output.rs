@@ -159,9 +159,9 @@ pub struct Peer {
     pub ip: Option<String>,
     /// Bounded class.
     pub class: PeerClass,
-    /// DNS name, when known.
+    /// DNS name, when known; of a service's address `SERVICE.NAMESPACE.svc`.
     pub name: Option<String>,
-    /// Namespace of a peer pod on this node.
+    /// Namespace of the peer pod or service.
     pub namespace: Option<String>,
     /// Name of a peer pod, or container or unit, on this node.
     pub pod: Option<String>,

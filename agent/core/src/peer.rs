@@ -1,5 +1,7 @@
 //! What kind of peer an address is. A wrong class is worse than `unknown`.
 
+mod around;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use agent_ebpf::rules;
@@ -7,6 +9,8 @@ use agent_ebpf::wire::Service;
 
 use crate::fast::FastSet;
 use crate::output::PeerClass;
+
+pub use self::around::Around;
 
 /// Most addresses of the node kept: 15 interfaces with 50 addresses each, and a link-local one for each of 250 pods, on
 /// the largest instances.
@@ -67,6 +71,11 @@ impl NodeAddresses {
             all.insert(address);
         }
         Self { all, neighbourhood }
+    }
+
+    /// Whether an address is the node's own.
+    pub fn has(&self, ip: IpAddr) -> bool {
+        self.all.contains(&ip)
     }
 
     fn may_be_vpc(&self, ip: IpAddr) -> bool {

@@ -68,6 +68,10 @@ impl Known {
             | ClusterFact::CsiNode(_)
             | ClusterFact::GroupEvents { .. }
             | ClusterFact::RemotePod(_)
+            | ClusterFact::ServicesReplaced(_)
+            | ClusterFact::Service(_)
+            | ClusterFact::ServiceGone { .. }
+            | ClusterFact::ApiEndpoints(_)
             | ClusterFact::Source { .. }
             | ClusterFact::Malformed { .. }
             | ClusterFact::NoRoom { .. } => Scope::Nothing,

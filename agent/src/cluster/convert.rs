@@ -17,6 +17,7 @@ mod policy;
 mod probes;
 mod quantity;
 mod requests;
+pub(super) mod service;
 mod shapes;
 mod template;
 #[cfg(test)]

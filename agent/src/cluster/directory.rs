@@ -12,20 +12,21 @@ use std::time::Duration;
 
 use agent_core::facts::{
     Branch, ClusterFact, CniNodeFacts, CsiNodeFacts, GroupEvent, NetworkPolicyFacts, NodeFacts, PodFacts, PolicyFacts,
-    ServiceAccountFacts, Source,
+    ServiceAccountFacts, ServiceFacts, Source,
 };
 use agent_core::input::Input;
 use agent_core::time::WallNs;
+use serde_json::Value;
 use tokio::sync::mpsc;
 
-use super::convert::{Conversion, Converted, Malformed};
+use super::convert::{Conversion, Converted, Malformed, service};
 use super::known::Name;
 use super::teller::Teller;
 use crate::manifests::{Files, Limits};
 
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Sources that a directory stands for.
-const SOURCES: [Source; 7] = [
+const SOURCES: [Source; 8] = [
     Source::Pods,
     Source::Policies,
     Source::NetworkPolicies,
@@ -33,6 +34,7 @@ const SOURCES: [Source; 7] = [
     Source::Node,
     Source::CniNode,
     Source::CsiNode,
+    Source::Services,
 ];
 
 /// Events kept of a pod; the controller writes a handful.
@@ -45,6 +47,7 @@ struct Read {
     policies: Vec<Arc<PolicyFacts>>,
     network_policies: Vec<Arc<NetworkPolicyFacts>>,
     accounts: Vec<Arc<ServiceAccountFacts>>,
+    services: Vec<Arc<ServiceFacts>>,
     node: Option<Arc<NodeFacts>>,
     cni_node: Option<CniNodeFacts>,
     csi_node: Option<CsiNodeFacts>,
@@ -86,8 +89,18 @@ pub(crate) async fn follow(
 }
 
 async fn tell_all(teller: &Teller, read: Read, accounts: &mut BTreeSet<Name>) {
-    let Read { pods, policies, network_policies, accounts: now, node, cni_node, csi_node, mut events, malformed } =
-        read;
+    let Read {
+        pods,
+        policies,
+        network_policies,
+        accounts: now,
+        services,
+        node,
+        cni_node,
+        csi_node,
+        mut events,
+        malformed,
+    } = read;
     tracing::info!(
         pods = pods.len(),
         policies = policies.len(),
@@ -105,6 +118,7 @@ async fn tell_all(teller: &Teller, read: Read, accounts: &mut BTreeSet<Name>) {
     facts.extend(now.into_iter().map(ClusterFact::ServiceAccount));
     facts.push(ClusterFact::PoliciesReplaced { policies, installed: true });
     facts.push(ClusterFact::NetworkPoliciesReplaced(network_policies));
+    facts.push(ClusterFact::ServicesReplaced(services));
     facts.extend(node.map(ClusterFact::Node));
     facts.push(ClusterFact::CniNode(cni_node));
     facts.push(ClusterFact::CsiNode(csi_node));
@@ -123,6 +137,7 @@ async fn tell_all(teller: &Teller, read: Read, accounts: &mut BTreeSet<Name>) {
 fn read(directory: &Path, node: &str, conversion: &Conversion) -> Read {
     let mut read = Read::default();
     Limits::AGENT.path(directory, &mut |found| match found {
+        Ok(object) if is_service(&object.value) => read.service(object.value),
         Ok(object) => read.take(conversion.object(object.value), node),
         Err(problem) => {
             let malformed =
@@ -131,6 +146,10 @@ fn read(directory: &Path, node: &str, conversion: &Conversion) -> Read {
         }
     });
     read
+}
+
+fn is_service(object: &Value) -> bool {
+    object["apiVersion"] == "v1" && object["kind"] == "Service"
 }
 
 /// Changes when a file comes, goes or is written.
@@ -153,6 +172,14 @@ fn signature(directory: &Path) -> u64 {
 // === impl Read ===
 
 impl Read {
+    fn service(&mut self, object: Value) {
+        match service::shared(object) {
+            Ok(service) if service.has_addresses() => self.services.push(service),
+            Ok(_) => {}
+            Err(malformed) => self.malformed.push((Source::Services, malformed)),
+        }
+    }
+
     fn take(&mut self, converted: Converted, node: &str) {
         match converted {
             // Of another node: told by a dump of the whole cluster.
@@ -230,6 +257,19 @@ mod tests {
         std::fs::write(&file, pod("a", "n1") + "kind: [\n---\n" + &pod("bb", "n1")).unwrap();
         assert_eq!(next(&mut facts).await, ["a", "bb"]);
         work.abort();
+    }
+
+    #[test]
+    fn services_with_addresses_are_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let of = |name: &str, spec: &str| {
+            format!("apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {spec}\n---\n")
+        };
+        let text = of("a", "{clusterIP: 172.20.0.9}") + &of("b", "{clusterIP: None}") + &of("c", "{clusterIP: 7}");
+        std::fs::write(directory.path().join("a.yaml"), text).unwrap();
+        let read = read(directory.path(), "n1", &Conversion::default());
+        assert_eq!(read.services.iter().map(|service| &*service.name).collect::<Vec<_>>(), ["a"]);
+        assert_eq!(read.malformed.iter().map(|(source, _)| *source).collect::<Vec<_>>(), [Source::Services]);
     }
 
     #[test]

@@ -47,10 +47,17 @@ struct Permission {
 }
 
 const READ: &[&str] = &["list", "watch"];
-const PERMISSIONS: [Permission; 8] = [
+const PERMISSIONS: [Permission; 10] = [
     Permission { group: "", resource: "pods", verbs: READ, gives: "names of pods" },
     Permission { group: "", resource: "serviceaccounts", verbs: &["get"], gives: "expected AWS identities" },
     Permission { group: "", resource: "nodes", verbs: READ, gives: "the node's capacity" },
+    Permission { group: "", resource: "services", verbs: READ, gives: "names of services and what stands behind them" },
+    Permission {
+        group: "discovery.k8s.io",
+        resource: "endpointslices",
+        verbs: &["list"],
+        gives: "telling the API server by its own addresses",
+    },
     Permission {
         group: "vpcresources.k8s.aws",
         resource: "securitygrouppolicies",

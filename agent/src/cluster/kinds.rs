@@ -12,7 +12,7 @@ use kube::core::{ClusterResourceScope, NamespaceResourceScope};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::convert::{Conversion, Converted, Malformed};
+use super::convert::{Conversion, Converted, Malformed, service};
 
 /// A kind of object.
 pub(super) trait Kind: Send + Sync + 'static {
@@ -65,6 +65,10 @@ kinds! {
     CniNodes: CniNode, "vpcresources.k8s.aws" "v1alpha1" "CNINode" "cninodes", ClusterResourceScope, false;
     /// `CSINode` objects.
     CsiNodes: CsiNode, "storage.k8s.io" "v1" "CSINode" "csinodes", ClusterResourceScope, false;
+    /// Services.
+    Services: Services, "" "v1" "Service" "services", NamespaceResourceScope, false;
+    /// Endpoint slices, of the API server's own service.
+    EndpointSlices: ApiEndpoints, "discovery.k8s.io" "v1" "EndpointSlice" "endpointslices", NamespaceResourceScope, false;
     /// Events.
     Events: Events, "" "v1" "Event" "events", NamespaceResourceScope, false;
 }
@@ -76,6 +80,11 @@ impl<K: Kind> Slim<K> {
     pub(super) fn facts(self, conversion: &Conversion) -> Converted {
         let Self { value, .. } = self;
         conversion.object(Arc::unwrap_or_clone(value))
+    }
+
+    /// The object, for kinds that have a reader of their own.
+    pub(super) fn value(self) -> Value {
+        Arc::unwrap_or_clone(self.value)
     }
 
     /// `metadata.uid`, also of an object that is otherwise malformed.
@@ -122,7 +131,11 @@ impl<'de, K: Kind> Deserialize<'de> for Slim<K> {
                 if K::GROUP.is_empty() { K::VERSION.to_owned() } else { format!("{}/{}", K::GROUP, K::VERSION) };
             members.insert("apiVersion".to_owned(), version.into());
             members.insert("kind".to_owned(), K::KIND.into());
-            trim(members);
+            if K::SOURCE == Source::Services {
+                service::trim(members);
+            } else {
+                trim(members);
+            }
         }
         Ok(Self { meta, value: Arc::new(value), kind: PhantomData })
     }

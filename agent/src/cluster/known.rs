@@ -1,11 +1,12 @@
 //! What the cluster told last: what goes to disk, and what a change is compared with.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use agent_core::facts::{
     ClusterFact, CniNodeFacts, CsiNodeFacts, GroupEvent, NetworkPolicyFacts, NodeFacts, PodFacts, PolicyFacts,
-    ServiceAccountFacts, Source,
+    ServiceAccountFacts, ServiceFacts, Source,
 };
 use agent_core::time::WallNs;
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,11 @@ pub(super) struct Known {
     #[serde(default)]
     pub(super) network_policies: Option<Vec<Arc<NetworkPolicyFacts>>>,
     pub(super) accounts: Vec<Arc<ServiceAccountFacts>>,
+    #[serde(default)]
+    pub(super) services: Vec<Arc<ServiceFacts>>,
+    /// Where the API server listens.
+    #[serde(default)]
+    pub(super) api_endpoints: Vec<SocketAddr>,
     pub(super) node: Option<Arc<NodeFacts>>,
     pub(super) cni_node: Option<CniNodeFacts>,
     pub(super) csi_node: Option<CsiNodeFacts>,
@@ -68,6 +74,22 @@ impl Known {
                 self.network_policies = Some(policies.clone());
                 new
             }
+            ClusterFact::ServicesReplaced(services) => {
+                let new = self.services != *services;
+                self.services.clone_from(services);
+                new
+            }
+            ClusterFact::Service(service) => {
+                put(&mut self.services, service, |service| name(&service.namespace, &service.name))
+            }
+            ClusterFact::ServiceGone { namespace, name } => {
+                remove(&mut self.services, |service| service.namespace == *namespace && service.name == *name)
+            }
+            ClusterFact::ApiEndpoints(endpoints) => {
+                let new = self.api_endpoints != *endpoints;
+                self.api_endpoints.clone_from(endpoints);
+                new
+            }
             ClusterFact::ServiceAccount(account) => {
                 put(&mut self.accounts, account, |account| name(&account.namespace, &account.name))
             }
@@ -110,6 +132,10 @@ impl Known {
         }
         facts.extend(self.network_policies.clone().map(ClusterFact::NetworkPoliciesReplaced));
         facts.extend(self.accounts.iter().map(|account| ClusterFact::ServiceAccount(Arc::clone(account))));
+        if !self.services.is_empty() {
+            facts.push(ClusterFact::ServicesReplaced(self.services.clone()));
+            facts.push(ClusterFact::ApiEndpoints(self.api_endpoints.clone()));
+        }
         facts.extend(self.node.iter().map(|node| ClusterFact::Node(Arc::clone(node))));
         // Of these an absent one is known only by a source that answered.
         if self.fresh_at.contains_key(&Source::CniNode) {

@@ -4,5 +4,6 @@ mod asked;
 mod network_policies;
 mod published;
 mod server;
+mod services;
 mod turns;
 mod watched;

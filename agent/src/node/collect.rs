@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use agent_core::backends::{Backend, Connection};
 use agent_core::capacity::Collector;
 use agent_core::facts::HostFact;
 
@@ -170,6 +171,11 @@ pub(crate) fn sources(settings: &Settings) -> Vec<Source> {
 pub(crate) fn driver_counters(interface: &str) -> Result<Vec<(String, u64)>, Error> {
     let what = || format!("read the counters of {interface}");
     ena::ask(interface).map_err(|source| Error::Kernel { what: what(), source })
+}
+
+/// What stands behind the services' addresses that these connections ask for.
+pub(crate) fn backends(connections: &[Connection]) -> Result<Vec<Backend>, Error> {
+    translations::backends(connections)
 }
 
 struct Sources(Vec<Source>);

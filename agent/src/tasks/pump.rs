@@ -20,6 +20,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::answers;
 use super::aws::Wisher;
+use super::backends;
 use super::cluster::Reach;
 use super::collect::standing;
 use super::history::Keeper;
@@ -59,6 +60,7 @@ pub(super) struct Pump {
     findings: Saver,
     cluster: Reach,
     ec2: Wisher,
+    backends: backends::Asker,
     ticks: u32,
     exe_reads: u32,
     now: BootNs,
@@ -119,6 +121,7 @@ impl Pump {
             findings: Saver::default(),
             cluster: Reach::default(),
             ec2: Wisher::default(),
+            backends: backends::Asker::default(),
             ticks: 0,
             exe_reads: 0,
             now: BootNs(0),
@@ -143,6 +146,11 @@ impl Pump {
     /// Everything that the Engine is told goes into this as well.
     pub(super) fn record(&mut self, recorder: Recorder) {
         self.engine.record(recorder);
+    }
+
+    /// Who is asked what stands behind services' addresses.
+    pub(super) fn resolve_backends(&mut self, asker: backends::Asker) {
+        self.backends = asker;
     }
 
     /// Tells the Engine the time, what it found before a restart, and what was there before it.
@@ -258,6 +266,9 @@ impl Pump {
         (self.now, self.wall) = (boot, wall);
         self.outlets.heartbeat.beat(boot);
         self.engine.handle(Input::Tick { boot, wall }, &mut self.outputs);
+        if let Some(connections) = self.engine.asks_backends() {
+            self.backends.ask(connections);
+        }
         self.watch_clocks();
     }
 

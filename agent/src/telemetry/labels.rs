@@ -379,6 +379,8 @@ pub(super) fn source(source: Source) -> &'static str {
         Source::CniNode => "cni_node",
         Source::CsiNode => "csi_node",
         Source::Events => "events",
+        Source::Services => "services",
+        Source::ApiEndpoints => "api_endpoints",
     }
 }
 

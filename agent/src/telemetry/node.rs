@@ -170,6 +170,7 @@ impl Node {
             HostFact::Samples { .. }
             | HostFact::Ipam(_)
             | HostFact::InstanceType { .. }
+            | HostFact::Backends(_)
             | HostFact::TcpEarlyDemux(_) => {}
         }
         std::mem::take(&mut state.refused)

@@ -192,8 +192,8 @@ fn what_the_agent_asks_is_answered() -> Result<()> {
         format!("/api/v1/namespaces/{namespace}/serviceaccounts/default"),
         "/api/v1/nodes?fieldSelector=metadata.name%3Dasked-node".to_owned(),
         "/api/v1/nodes?limit=1".to_owned(),
-        "/api/v1/services".to_owned(),
-        "/apis/discovery.k8s.io/v1beta1/endpointslices".to_owned(),
+        "/api/v1/services?resourceVersion=0".to_owned(),
+        "/apis/discovery.k8s.io/v1beta1/namespaces/default/endpointslices?labelSelector=kubernetes.io%2Fservice-name%3Dkubernetes&resourceVersion=0".to_owned(),
         "/apis/vpcresources.k8s.aws/v1beta1/securitygrouppolicies?resourceVersion=0".to_owned(),
         "/apis/vpcresources.k8s.aws/v1alpha1/cninodes?fieldSelector=metadata.name%3Dasked-node".to_owned(),
         "/apis/crd.k8s.amazonaws.com/v1alpha1/eniconfigs".to_owned(),
@@ -209,6 +209,7 @@ fn what_the_agent_asks_is_answered() -> Result<()> {
     for path in [
         "/api/v1/pods?fieldSelector=spec.nodeName%3Dasked-node",
         "/apis/vpcresources.k8s.aws/v1beta1/securitygrouppolicies",
+        "/api/v1/services",
         "/api/v1/nodes?fieldSelector=metadata.name%3Dasked-node",
         "/api/v1/namespaces/kube-system/configmaps?fieldSelector=metadata.name%3Damazon-vpc-cni",
     ] {

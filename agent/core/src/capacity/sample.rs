@@ -147,6 +147,8 @@ collectors! {
     Ports, "ports";
     /// Ports that connections get with an address of the node (SNAT).
     Snat, "snat";
+    /// Backends behind service addresses, by connection tracking.
+    Backends, "backends";
     /// inotify (slow, off unless asked for).
     Inotify, "inotify";
     /// Neighbour tables.

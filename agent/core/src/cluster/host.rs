@@ -50,6 +50,7 @@ impl HostSide {
             HostFact::Samples { .. }
             | HostFact::Ipam(_)
             | HostFact::InstanceType { .. }
+            | HostFact::Backends(_)
             | HostFact::Collector { .. } => {}
         }
     }

@@ -1,6 +1,7 @@
 //! Pods of this node by uid, by the hash of a static pod, and the gone ones for some minutes.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Counts;
@@ -189,6 +190,14 @@ impl Pods {
     /// The pods whose objects are there, in no order.
     pub fn present(&self) -> impl Iterator<Item = &Pod> {
         self.by_uid.values().filter(|pod| pod.is_present())
+    }
+
+    /// Addresses that belong to a pod here alone. One that is over keeps its address in its status, and another may have it
+    /// by now; those of the host's network have the node's.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        let is_over = |pod: &Pod| matches!(pod.facts.phase, Some(Phase::Succeeded | Phase::Failed));
+        let pods = self.present().filter(move |pod| pod.is_certain() && !pod.facts.host_network && !is_over(pod));
+        pods.flat_map(|pod| &pod.facts.ips).map(IpAddr::to_canonical)
     }
 
     /// Whether a list of them was told.

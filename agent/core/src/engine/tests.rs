@@ -283,7 +283,7 @@ fn conntrack(used: u64) -> Input {
         source: std::sync::Arc::from("nf_conntrack_count"),
     };
     let collector = crate::capacity::Collector::Conntrack;
-    Input::Host(Box::new(crate::facts::HostFact::Samples { collector, samples: vec![sample] }))
+    Input::Host(Box::new(HostFact::Samples { collector, samples: vec![sample] }))
 }
 
 /// Seconds with a tick and a reading each.

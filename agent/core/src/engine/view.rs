@@ -1,6 +1,7 @@
 //! What the Engine knows, for whoever asks: the books, the ledger, the cluster, the node's ceilings, what EC2 should be asked.
 
 use super::Engine;
+use crate::backends::Connection;
 use crate::books::Books;
 use crate::cluster::Cluster;
 use crate::continuity::{Losses, Place};
@@ -76,6 +77,14 @@ impl Engine {
     /// Policies, groups, and what pods of this node used of them.
     pub fn audit(&self) -> Audit {
         audit(&self.flow_groups, self.known())
+    }
+
+    /// Connections whose backends an open fold waits for, told once: the answer is [`HostFact::Backends`], and comes within
+    /// a second or too late.
+    ///
+    /// [`HostFact::Backends`]: crate::facts::HostFact::Backends
+    pub fn asks_backends(&mut self) -> Option<Vec<Connection>> {
+        self.backends.question()
     }
 
     /// The node's ceilings as they stand.

@@ -1,12 +1,12 @@
 //! The cluster: what a watch, a read or a directory of manifests tells.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{NetworkPolicyFacts, PodFacts, PolicyFacts};
+use super::{NetworkPolicyFacts, PodFacts, PolicyFacts, ServiceFacts};
 use crate::time::WallNs;
 
 /// One thing that the cluster tells.
@@ -39,6 +39,19 @@ pub enum ClusterFact {
     },
     /// All `NetworkPolicy` objects of the namespaces that matter, replacing those told before.
     NetworkPoliciesReplaced(Vec<Arc<NetworkPolicyFacts>>),
+    /// All services that have addresses; those told before and not among them are gone.
+    ServicesReplaced(Vec<Arc<ServiceFacts>>),
+    /// A service came or changed.
+    Service(Arc<ServiceFacts>),
+    /// A service is gone, or has no addresses any more.
+    ServiceGone {
+        /// Namespace.
+        namespace: Arc<str>,
+        /// Name.
+        name: Arc<str>,
+    },
+    /// Where the API server listens, by the endpoints of its own service: all of them.
+    ApiEndpoints(Vec<SocketAddr>),
     /// A service account was read.
     ServiceAccount(Arc<ServiceAccountFacts>),
     /// A service account is not there.
@@ -110,6 +123,10 @@ pub enum Source {
     CsiNode,
     /// Events of the controller.
     Events,
+    /// Services.
+    Services,
+    /// Endpoints of the API server.
+    ApiEndpoints,
 }
 
 /// What is kept of a service account.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::backends::Backend;
 use crate::capacity::{Collector, Counter, IpamFacts, Sample};
 
 /// One thing that a look at the node tells. Each reading replaces the one before of the same collector.
@@ -38,6 +39,9 @@ pub enum HostFact {
         /// Who said so.
         source: Arc<str>,
     },
+    /// What the node's connection tracking says of the connections that were asked for. Those that it does not know, or of
+    /// which it says two things, are left out.
+    Backends(Vec<Backend>),
     /// A collector could not look, or could again (`None`).
     Collector {
         /// Which.

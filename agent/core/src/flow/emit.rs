@@ -2,20 +2,23 @@
 
 use std::sync::Arc;
 
-use agent_ebpf::wire::Owner;
+use agent_ebpf::wire::{Direction, Owner};
+use ipnet::IpNet;
 
 use super::Folder;
 use super::mirror::Mirrors;
 use super::rows::{Key, Subject, Totals};
 use crate::attribution::Attribution;
+use crate::backends::Answer;
 use crate::books::Books;
 use crate::cluster::Cluster;
+use crate::facts::Source;
 use crate::fast::FastMap;
 use crate::output::{
-    AttributionKind, By, FlowRow, Identity, Local, Output, Peer, PeerClass, ProcessView, Protocol, Who, Window,
-    direction_name, outcome_name,
+    ActualPeer, AttributionKind, By, FlowRow, Identity, Local, Output, Peer, PeerClass, ProcessView, Protocol, Who,
+    Window, direction_name, outcome_name,
 };
-use crate::peer::{NodeAddresses, classify};
+use crate::peer::{Around, NodeAddresses};
 use crate::process::ProcessTable;
 use crate::time::{BootNs, Clock};
 
@@ -29,6 +32,10 @@ pub struct Context<'a> {
     pub processes: &'a ProcessTable,
     /// The node's own addresses.
     pub node: &'a NodeAddresses,
+    /// Ranges of the VPC; `None`: not known.
+    pub vpc: Option<&'a [IpNet]>,
+    /// What stands behind translated addresses.
+    pub(crate) backends: &'a Answer,
     /// Wall time of the window.
     pub clock: Clock,
     /// Where the records of the rows are written off.
@@ -52,12 +59,18 @@ impl Folder {
         let rows = std::mem::take(&mut self.rows).into_rows();
         let rows = merge_by_identity(rows, &mut self.mirrors, context);
         let mut views = FastMap::default();
+        let around = Around {
+            node: context.node,
+            services: context.cluster.services(),
+            pods: context.cluster.pods().addresses().collect(),
+            vpc: context.vpc,
+        };
         outputs.reserve(rows.len());
         for (shown, totals) in rows {
             for (ledger, records) in totals.records.iter() {
                 context.books.folded(ledger, records, shown.key.merged);
             }
-            outputs.push(Output::Flow(Box::new(row(shown, &totals, (window, end), &mut views, context))));
+            outputs.push(Output::Flow(Box::new(row(shown, &totals, (window, end), &mut views, &around, context))));
         }
     }
 }
@@ -111,6 +124,7 @@ fn row(
     totals: &Totals,
     (window, now): (Window, BootNs),
     views: &mut Views,
+    around: &Around<'_>,
     context: &Context<'_>,
 ) -> FlowRow {
     let Shown { identity, peer, key } = shown;
@@ -133,8 +147,8 @@ fn row(
         direction: direction_name(key.direction),
         protocol: key.protocol,
         local: Local { ip: key.local.map(|ip| ip.to_string()) },
-        peer: peer_of(&key, peer.as_deref(), now, context),
-        actual_peer: None,
+        peer: peer_of(&key, peer.as_deref(), now, around, context),
+        actual_peer: actual_peer(&key, totals, context.backends),
         via: None,
         service_port: key.service_port,
         outcome: key.outcome.map(outcome_name),
@@ -154,12 +168,20 @@ fn row(
     }
 }
 
-fn peer_of(key: &Key, other_end: Option<&Identity>, now: BootNs, context: &Context<'_>) -> Peer {
+/// The backend of all connections of a row, if it is one, and certain.
+fn actual_peer(key: &Key, totals: &Totals, backends: &Answer) -> Option<ActualPeer> {
+    let ports = totals.ports.as_ref()?.all()?;
+    backends.of(key.connections(ports).map(|(connection, _)| connection))
+}
+
+fn peer_of(key: &Key, other_end: Option<&Identity>, now: BootNs, around: &Around<'_>, context: &Context<'_>) -> Peer {
     let service = match key.direction {
-        agent_ebpf::wire::Direction::Outbound => key.service_port,
+        Direction::Outbound => key.service_port.zip(key.protocol),
         _ => None,
     };
-    let mut class = key.remote.map_or(PeerClass::Unknown, |ip| classify(ip, service, context.node));
+    let mut class = key.remote.map_or(PeerClass::Unknown, |ip| around.class(ip, service));
+    // Addresses of pods look private, or global in IPv6 clusters; that it is one was seen at its own end, or looked up.
+    let may_be_pod = matches!(class, PeerClass::Unknown | PeerClass::Internet | PeerClass::Vpc | PeerClass::ClusterPod);
     let (namespace, pod, is_pod) = match other_end {
         Some(other_end) => {
             let pod = if other_end.pod.is_empty() { &other_end.workload } else { &other_end.pod };
@@ -168,21 +190,27 @@ fn peer_of(key: &Key, other_end: Option<&Identity>, now: BootNs, context: &Conte
         }
         // Not on this node, as far as was seen: as a look-up tells, unless the address is one that no pod has.
         None => match key.remote.and_then(|ip| context.cluster.remote(ip, now)) {
-            Some(remote) if matches!(class, PeerClass::Unknown | PeerClass::Internet) => {
-                (Some(remote.namespace.to_string()), Some(remote.pod.to_string()), true)
-            }
+            Some(remote) if may_be_pod => (Some(remote.namespace.to_string()), Some(remote.pod.to_string()), true),
             _ => (None, None, false),
         },
     };
-    // Addresses of pods look private, or global in IPv6 clusters; that it is one was seen at its own end, or looked up.
-    if is_pod && matches!(class, PeerClass::Unknown | PeerClass::Internet) {
+    if is_pod && may_be_pod {
         class = PeerClass::ClusterPod;
     }
-    Peer {
-        ip: key.remote.map(|ip| ip.to_string()),
-        class,
-        name: key.name.as_deref().map(ToOwned::to_owned),
-        namespace,
-        pod,
+    let ip = key.remote.map(|ip| ip.to_string());
+    // As the pod asked for it.
+    let asked = key.name.as_deref().map(ToOwned::to_owned);
+    let of_service = || {
+        let (port, protocol) = service?;
+        let is_recent = context.cluster.is_recent(Source::Services, context.clock.wall(now));
+        context.cluster.services().at(key.remote?, port, protocol).filter(|_| is_recent)
+    };
+    if matches!(class, PeerClass::Service | PeerClass::KubeApi)
+        && pod.is_none()
+        && let Some(of) = of_service()
+    {
+        let name = asked.or_else(|| Some(format!("{}.{}.svc", of.name, of.namespace)));
+        return Peer { ip, class, name, namespace: Some(of.namespace.to_string()), pod: None };
     }
+    Peer { ip, class, name: asked, namespace, pod }
 }

@@ -1,11 +1,13 @@
 //! The rows of one fold while it lasts, bounded in every direction.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use agent_ebpf::wire::{Direction, Outcome, Owner};
 
 use super::FlowMark;
+use super::ports::{MAX_PORTS, Ports};
+use crate::backends::Connection;
 use crate::books::Records;
 use crate::fast::{FastMap, FastSet};
 use crate::output::{By, Protocol, RttHistogram};
@@ -51,6 +53,18 @@ pub(super) enum Subject {
 }
 
 impl Key {
+    /// A row's connections by their local ports, with whatever comes with those.
+    pub(super) fn connections<T>(
+        &self,
+        ports: impl Iterator<Item = (u16, T)>,
+    ) -> impl Iterator<Item = (Connection, T)> {
+        let ends = (|| Some((self.protocol?, self.local?, SocketAddr::new(self.remote?, self.service_port?))))();
+        ports.filter_map(move |(port, with)| {
+            let (protocol, local, remote) = ends?;
+            Some((Connection { protocol, local: SocketAddr::new(local, port), remote }, with))
+        })
+    }
+
     pub(super) fn merged(
         subject: Subject,
         direction: Direction,
@@ -86,10 +100,12 @@ pub(super) struct Totals {
     pub(super) rtt: RttHistogram,
     pub(super) preexisting: bool,
     pub(super) processes: Processes,
+    /// `None`: the peer is not translated, as far as is known.
+    pub(super) ports: Option<Box<Ports>>,
 }
 
 impl Totals {
-    /// Adds another's sums; the processes apart.
+    /// Adds another's sums; the processes and ports apart.
     fn add(&mut self, more: &Self) {
         self.records.merge(more.records);
         self.connections += more.connections;
@@ -108,6 +124,12 @@ impl Totals {
     pub(super) fn absorb(&mut self, more: Self) {
         self.add(&more);
         self.processes.absorb(more.processes);
+        match (&mut self.ports, more.ports) {
+            (Some(ports), Some(more)) => ports.absorb(*more),
+            (None, None) => {}
+            // Of some nothing is noted: they became known as translated in the middle of the fold.
+            (ports, _) => *ports = None,
+        }
     }
 }
 
@@ -167,6 +189,7 @@ pub(super) struct Rows {
     /// Connections reported open in this fold, and the row that counts them.
     open: FastMap<FlowMark, u32>,
     process_room: usize,
+    port_room: usize,
 }
 
 impl Default for Rows {
@@ -177,6 +200,7 @@ impl Default for Rows {
             merged: 0,
             open: FastMap::default(),
             process_room: MAX_PROCESSES,
+            port_room: MAX_PORTS,
         }
     }
 }
@@ -214,6 +238,18 @@ impl Rows {
         }
         self.merged += 1;
         self.push(key, totals)
+    }
+
+    /// Notes the local port of a connection to an address that the node translates, of a row that just took its record.
+    pub(super) fn note_port(&mut self, row: u32, port: u16, cookie: u64) {
+        if let Some(totals) = self.totals.get_mut(row as usize) {
+            totals.ports.get_or_insert_default().note(port, cookie, &mut self.port_room);
+        }
+    }
+
+    /// Rows whose peers are translated, with their connections.
+    pub(super) fn translated(&self) -> impl Iterator<Item = (&Key, &Ports)> {
+        self.index.iter().filter_map(|(key, row)| Some((key, self.totals.get(*row as usize)?.ports.as_deref()?)))
     }
 
     /// A connection is open, as a row that just took its record says.

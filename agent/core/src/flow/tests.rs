@@ -1,11 +1,14 @@
 //! Rows from records: what is folded, what stays apart, who is named, and that nothing is lost.
 
+mod translated;
+
 use agent_ebpf::wire::Direction::{Inbound, Outbound, Unknown};
 use agent_ebpf::wire::Outcome;
 use proptest::prelude::*;
 
 use super::*;
 use crate::books::Fate;
+use crate::facts::ClusterFact;
 use crate::input::{ForkFact, Input, KernelTotals};
 use crate::output::{FlowRow, PeerClass};
 use crate::testing::*;

@@ -13,7 +13,7 @@ use super::decode::{self, Decoder};
 use super::query::{Condition, Query};
 use super::{Run, Visit};
 use crate::history::codes::ip_text;
-use crate::history::schema::{FOLD_BITS, OBJECTS_SINCE, RUNS_SINCE, flow_id};
+use crate::history::schema::{ACTUAL_SINCE, FOLD_BITS, OBJECTS_SINCE, RUNS_SINCE, flow_id};
 
 /// Which table a statement reads.
 #[derive(Clone, Copy)]
@@ -161,7 +161,10 @@ fn prepare(file: &Connection, query: &Query) -> rusqlite::Result<()> {
         file.execute(&sql, params_from_iter(&programs.values))?;
     }
     if is_narrow(query) {
-        let mut keys = query.addresses(&["p.ip", "k.local"]);
+        let version: u32 = file.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        let columns: &[&str] =
+            if version < ACTUAL_SINCE { &["p.ip", "k.local"] } else { &["p.ip", "k.local", "k.actual_ip"] };
+        let mut keys = query.addresses(columns);
         if !who.is_empty() {
             keys.and("k.who IN (SELECT id FROM temp.wanted_who)", []);
         }

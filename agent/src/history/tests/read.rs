@@ -136,6 +136,8 @@ fn every_filter_finds_its_rows_and_no_others() {
             },
             "flow".to_owned(),
         ),
+        // What stands behind the peer of pod 5's flow.
+        (Query { networks: vec!["10.200.0.5".parse().expect("a network")], ..Query::default() }, "flow gap".to_owned()),
         (
             Query {
                 networks: vec!["10.0.0.8/31".parse().expect("a network")],

@@ -66,7 +66,7 @@ pub(crate) fn flow(pod: u32, peer: u32, second: i64) -> Output {
             namespace: Some("shop".to_owned()),
             pod: Some(format!("db-{peer}")),
         },
-        actual_peer: Some(ActualPeer { ip: IpAddr::from([10, 0, 3, 7]), port: 8_443 }),
+        actual_peer: Some(ActualPeer { ip: IpAddr::V4((0x0ac8_0000 + peer).into()), port: 8_443 }),
         via: Some(Via::Sidecar),
         service_port: Some(5_432),
         outcome: Some("established"),

@@ -96,7 +96,7 @@ impl Readings {
                 self.compare(now);
             }
             HostFact::InstanceType { name, source } => self.instance = Some((Arc::clone(name), Arc::clone(source))),
-            HostFact::Pods(_) | HostFact::TcpEarlyDemux(_) | HostFact::Collector { .. } => {}
+            HostFact::Pods(_) | HostFact::TcpEarlyDemux(_) | HostFact::Backends(_) | HostFact::Collector { .. } => {}
         }
     }
 

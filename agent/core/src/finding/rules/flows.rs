@@ -278,7 +278,7 @@ impl Flows {
         let is_judged = !matches!(row.peer.class, PeerClass::Imds | PeerClass::PodIdentity | PeerClass::NodeLocal)
             && row.peer.ip.is_some()
             // Named from its own end: on this node, which standard mode does not judge.
-            && row.peer.namespace.is_none();
+            && row.peer.pod.is_none();
         let uid = &row.who.identity.uid;
         if !is_judged || uid.is_empty() || self.unjudged.contains(&**uid) {
             return;
