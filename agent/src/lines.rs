@@ -102,6 +102,42 @@ pub(crate) fn clean_into(text: &str, out: &mut String) {
     out.extend(text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }));
 }
 
+/// Several lines, each cleaned as [`clean_into`] does.
+pub(crate) fn clean_lines(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    for line in text.lines() {
+        clean_into(line, &mut clean);
+        clean.push('\n');
+    }
+    clean
+}
+
+/// Objects as lines, for programs.
+pub(crate) fn of_objects(objects: &[serde_json::Value]) -> String {
+    objects.iter().fold(String::new(), |text, object| text + &object.to_string() + "\n")
+}
+
+/// Puts what a line of the agent says where it belongs; one that this version cannot read, as of a newer agent, is counted.
+pub(crate) fn put_read<T: serde::de::DeserializeOwned>(
+    line: &serde_json::Value,
+    unread: &mut usize,
+    put: impl FnOnce(T),
+) {
+    match T::deserialize(line) {
+        Ok(read) => put(read),
+        Err(_) => *unread += 1,
+    }
+}
+
+/// Says on standard error how many lines of an answer could not be read, if any.
+pub(crate) fn warn_unread(unread: usize) {
+    if unread > 0 {
+        eprintln!(
+            "sekisho: this version cannot read {unread} of the agent's lines; ask by the agent's own version, or with -o json"
+        );
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Form, clean_into, write_dropped};

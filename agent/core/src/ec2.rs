@@ -123,6 +123,16 @@ impl Ec2 {
         self.interfaces.values().filter_map(|told| Some((told.what.as_ref()?, told.at)))
     }
 
+    /// All groups that exist, with when EC2 told them.
+    pub fn told_groups(&self) -> impl Iterator<Item = (&GroupFacts, WallNs)> {
+        self.groups.values().filter_map(|told| Some((told.what.as_deref()?, told.at)))
+    }
+
+    /// All prefix lists that exist, with when EC2 told them.
+    pub fn told_lists(&self) -> impl Iterator<Item = (&PrefixList, WallNs)> {
+        self.lists.values().filter_map(|told| Some((told.what.as_ref()?, told.at)))
+    }
+
     /// A group, as EC2 told it last.
     pub fn group(&self, id: &GroupId) -> Option<&Told<Arc<GroupFacts>>> {
         self.groups.get(id)

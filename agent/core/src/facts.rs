@@ -21,7 +21,7 @@ pub use self::ec2::{
 pub use self::host::{HostFact, LinkFacts, LinkKind, PodHostFacts};
 pub use self::identity::{IdentityEnv, Value};
 pub use self::pod::{
-    Branch, BranchInterface, ContainerFacts, ContainerKind, Phase, PodFacts, ProbeFacts, ProbeKind, Requests,
+    Branch, BranchInterface, ContainerFacts, ContainerKind, Dns, Phase, PodFacts, ProbeFacts, ProbeKind, Requests,
     WorkloadRef,
 };
 pub use self::policy::{Expression, NetworkPolicyFacts, PolicyFacts, Selector};

@@ -26,13 +26,15 @@ use crate::cluster::{Cluster, HostSide};
 use crate::ec2::{Ec2, MAX_WISHED_PEERS};
 use crate::facts::PodFacts;
 use crate::fast::FastMap;
-use crate::output::{AttributionKind, FlowRow, Output, Protocol, SgRow, SgVerdict, SgWhy};
+use crate::output::{ActualPeer, AttributionKind, FlowRow, Output, PeerClass, Protocol, SgRow, SgVerdict, SgWhy};
 use crate::peer::NodeAddresses;
-use crate::sg::{Compiled, Traffic, Transport};
+use crate::sg::{Compiled, GroupId, PrefixListId, Side, Traffic, Transport};
 use crate::time::{Moment, WallNs};
 
 pub use self::answer::Explained;
+use self::answer::Weighed;
 pub use self::scene::Scene;
+use self::scene::is_too_old;
 pub use self::truth::{Judged, Question, Truth};
 use self::usage::{Noted, Usage};
 
@@ -63,6 +65,8 @@ pub struct FlowGroups {
     compiled: Compiled,
     /// Of [`Ec2::revision`], as of the compiled form.
     revision: u64,
+    /// Groups and prefix lists in the compiled form: those that EC2 told lately.
+    in_force: (Vec<GroupId>, Vec<PrefixListId>),
     /// Peers on whose groups a verdict depends, with the last row that asked.
     waiting: BTreeMap<IpAddr, WallNs>,
     usage: Usage,
@@ -75,22 +79,29 @@ impl FlowGroups {
             veth_prefix,
             compiled: Compiled::new(&[], &[]),
             revision: 0,
+            in_force: Default::default(),
             waiting: BTreeMap::new(),
             usage: Usage::default(),
         }
     }
 
-    /// Time passes: rules that changed are compiled anew, and what nobody waits for any more is forgotten.
+    /// Time passes: rules that changed are compiled anew, without those that were told too long ago, and what nobody waits
+    /// for any more is forgotten.
     pub fn tick(&mut self, ec2: &Ec2, now: WallNs) {
         self.waiting.retain(|_, asked| now.0.saturating_sub(asked.0) <= WAIT_NS);
-        if self.revision == ec2.revision() {
+        let groups = || ec2.told_groups().filter(|(_, at)| !is_too_old(*at, now)).map(|(facts, _)| &facts.group);
+        let lists = || ec2.told_lists().filter(|(_, at)| !is_too_old(*at, now)).map(|(list, _)| list);
+        let is_as_before =
+            groups().map(|group| &group.id).eq(&self.in_force.0) && lists().map(|list| &list.id).eq(&self.in_force.1);
+        if self.revision == ec2.revision() && is_as_before {
             return;
         }
         self.revision = ec2.revision();
-        let groups: Vec<_> = ec2.groups().map(|facts| facts.group.clone()).collect();
-        let lists: Vec<_> = ec2.lists().cloned().collect();
+        self.in_force =
+            (groups().map(|group| group.id.clone()).collect(), lists().map(|list| list.id.clone()).collect());
+        let (groups, lists): (Vec<_>, Vec<_>) = (groups().cloned().collect(), lists().cloned().collect());
         self.compiled = Compiled::new(&groups, &lists).with_vpc(ec2.vpc_ranges().unwrap_or_default().to_vec());
-        self.usage.groups(groups.iter().map(|group| &group.id), now);
+        self.usage.know(&groups, now);
     }
 
     /// What is known now, ready for questions.
@@ -137,7 +148,7 @@ impl FlowGroups {
             {
                 self.waiting.insert(peer, row.window.end);
             }
-            self.usage.note(&Noted { row, pod, sg: &sg, side: answered.side });
+            self.usage.note(&Noted { row, pod, sg: &sg, side: answered.side, weighed: &answered.weighed });
             row.sg = Some(Box::new(sg));
         }
         self.usage.expire(&|uid| known.cluster.pods().of_cgroup(uid).is_some());
@@ -157,6 +168,23 @@ struct Asked {
     local: Option<IpAddr>,
     peer: IpAddr,
     traffic: Traffic,
+    is_service: bool,
+}
+
+/// The other end of a row's connections as it is on the wire: its address, what it listens on, and whether the address is
+/// a service's all the same, whose backend is not known. `None`: the row does not tell.
+pub(crate) fn on_the_wire(row: &FlowRow) -> Option<(IpAddr, Traffic, bool)> {
+    let transport = match row.protocol? {
+        Protocol::Tcp => Transport::Tcp,
+        Protocol::Udp => Transport::Udp,
+    };
+    let is_outbound = row.direction == "outbound";
+    let (peer, port) = match row.actual_peer.filter(|_| is_outbound) {
+        Some(ActualPeer { ip, port }) => (ip, port),
+        None => (row.peer.ip.as_ref()?.parse().ok()?, row.service_port?),
+    };
+    let is_service = is_outbound && row.actual_peer.is_none() && row.peer.class == PeerClass::Service;
+    Some((peer, Traffic::Port(transport, port), is_service))
 }
 
 impl Asked {
@@ -170,40 +198,37 @@ impl Asked {
             "inbound" => false,
             _ => return Err(incomplete),
         };
-        let parse = |text: Option<&String>| text.and_then(|text| text.parse::<IpAddr>().ok());
-        let peer = parse(row.peer.ip.as_ref()).ok_or(incomplete)?;
-        let transport = match row.protocol.ok_or(incomplete)? {
-            Protocol::Tcp => Transport::Tcp,
-            Protocol::Udp => Transport::Udp,
-        };
-        let traffic = Traffic::Port(transport, row.service_port.ok_or(incomplete)?);
-        Ok(Self { uid: uid.to_owned(), outbound, local: parse(row.local.ip.as_ref()), peer, traffic })
+        let (peer, traffic, is_service) = on_the_wire(row).ok_or(incomplete)?;
+        let local = row.local.ip.as_ref().and_then(|text| text.parse().ok());
+        Ok(Self { uid: uid.to_owned(), outbound, local, peer, traffic, is_service })
     }
 }
 
 /// An answer, before it is known whether anything came back.
 struct Answered {
-    sg: SgRow,
-    side: Option<crate::sg::Side>,
+    weighed: Weighed,
+    side: Option<Side>,
     peer: Option<IpAddr>,
     waits: bool,
 }
 
 impl Answered {
     fn new(scene: &Scene<'_>, pod: &PodFacts, asked: &Asked) -> Self {
-        let Asked { uid: _, outbound, local, peer, traffic } = asked;
-        let question = Question { pod, outbound: *outbound, local: *local, peer: *peer, traffic: *traffic };
-        let (sg, side) = match scene.truth(&question) {
-            Truth::NotJudged(why) => (answer::row(SgVerdict::NotJudged, why), None),
-            Truth::CannotTell(why) => (answer::row(SgVerdict::CannotTell, why), None),
-            Truth::Judged(judged) => (scene.answer(&judged), Some(judged.side)),
+        let Asked { uid: _, outbound, local, peer, traffic, is_service } = *asked;
+        let question = Question { pod, outbound, local, peer, traffic, is_service };
+        let (weighed, side) = match scene.truth(&question) {
+            Truth::NotJudged(why) => (Weighed::none(answer::row(SgVerdict::NotJudged, why)), None),
+            Truth::CannotTell(why) => {
+                (scene.unweighed(why, pod), Some(if outbound { Side::Egress } else { Side::Ingress }))
+            }
+            Truth::Judged(judged) => (scene.weigh(&judged), Some(judged.side)),
         };
-        let waits = sg.why == Some(SgWhy::PeerUnknown);
-        Self { sg, side, peer: Some(*peer), waits }
+        let waits = weighed.row.why == Some(SgWhy::PeerUnknown);
+        Self { weighed, side, peer: Some(peer), waits }
     }
 
     fn row_for(&self, row: &FlowRow) -> SgRow {
-        let mut sg = self.sg.clone();
+        let mut sg = self.weighed.row.clone();
         if sg.verdict == SgVerdict::NoRule && is_answered(row) {
             sg.why = Some(SgWhy::TrackedOrOtherGroups);
         }

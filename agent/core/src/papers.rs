@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::attribution::workload_of;
 use crate::facts::{GroupEvent, NodeFacts, PodFacts, PolicyFacts, ServiceAccountFacts};
 use crate::finding::{Code, Evidence, Judgement, Severity, Subject, Verdict, Violation};
+use crate::time::WallNs;
 
 use self::enforcement::Links;
 pub(crate) use self::groups::last_requested;
@@ -123,6 +124,8 @@ pub struct PodContext<'a> {
     pub events: Option<&'a [GroupEvent]>,
     /// Groups on the pod's branch interface, from EC2.
     pub interface_groups: Option<&'a [Arc<str>]>,
+    /// When EC2 told them.
+    pub interface_told: Option<WallNs>,
     /// Groups of the instance, from EC2.
     pub instance_groups: Option<&'a [Arc<str>]>,
     /// The pod made flows that a group should have judged.
@@ -170,6 +173,7 @@ impl<'a> PodContext<'a> {
             links: None,
             events: None,
             interface_groups: None,
+            interface_told: None,
             instance_groups: None,
             judged_flows: false,
         }

@@ -162,6 +162,7 @@ pub(crate) fn pod(n: u32) -> PodFacts {
         uid: Some(uid(n).into()),
         phase: Some(Phase::Running),
         service_account: "cart".into(),
+        dns: crate::facts::Dns::Cluster,
         workload: WorkloadRef { kind: "Deployment".into(), name: "cart".into() },
         containers: vec![ContainerFacts {
             name: "app".into(),

@@ -41,16 +41,11 @@ impl Findings {
         let lines: Vec<Value> = client::state(&socket.socket, Verb::Findings)?;
         let answer = Answer::read(&lines);
         let text = match output {
-            Shape::Json => lines.iter().fold(String::new(), |text, line| text + &line.to_string() + "\n"),
+            Shape::Json => lines::of_objects(&lines),
             Shape::Text => answer.text(),
         };
         super::print(&text)?;
-        if answer.unread > 0 {
-            eprintln!(
-                "sekisho: this version cannot read {} of the agent's lines; ask by the agent's own version, or with -o json",
-                answer.unread
-            );
-        }
+        lines::warn_unread(answer.unread);
         let is_open = answer.unread > 0 || answer.findings.iter().any(|finding| finding.state == State::Open);
         Ok(if is_open { Exit::Found } else { Exit::Fine })
     }
@@ -62,14 +57,8 @@ impl Answer {
         let mut answer = Self::default();
         for line in lines {
             match line.get("kind").and_then(Value::as_str) {
-                Some("finding") => match serde_json::from_value(line.clone()) {
-                    Ok(finding) => answer.findings.push(finding),
-                    Err(_) => answer.unread += 1,
-                },
-                Some("cannot_tell") => match serde_json::from_value(line.clone()) {
-                    Ok(doubt) => answer.doubts.push(doubt),
-                    Err(_) => answer.unread += 1,
-                },
+                Some("finding") => lines::put_read(line, &mut answer.unread, |finding| answer.findings.push(finding)),
+                Some("cannot_tell") => lines::put_read(line, &mut answer.unread, |doubt| answer.doubts.push(doubt)),
                 Some("basis") => answer.basis = Some(line.clone()),
                 _ => {}
             }
@@ -83,12 +72,7 @@ impl Answer {
         // Writing to a string does not fail.
         let _ = self.write(&mut out);
         // Names and programs come from workloads: no escape sequence of theirs reaches a terminal.
-        let mut clean = String::with_capacity(out.len());
-        for line in out.lines() {
-            lines::clean_into(line, &mut clean);
-            clean.push('\n');
-        }
-        clean
+        lines::clean_lines(&out)
     }
 
     fn write(&self, out: &mut String) -> std::fmt::Result {

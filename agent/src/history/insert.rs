@@ -285,11 +285,17 @@ impl Inserter {
         if let Some(id) = self.sg.get(sg) {
             return Ok(id);
         }
-        let SgRow { verdict, by, rules, why } = sg;
+        let SgRow { verdict, by, rules, why, told } = sg;
         add(
             file,
-            "INSERT INTO sg (verdict, by, why, rules) VALUES (?1, ?2, ?3, ?4)",
-            params![name(verdict), by.as_ref().map(name), why.as_ref().map(name), serde_json::json!(rules).to_string()],
+            "INSERT INTO sg (verdict, by, why, rules, told) VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![
+                name(verdict),
+                by.as_ref().map(name),
+                why.as_ref().map(name),
+                serde_json::json!(rules).to_string(),
+                told.map(|at| at.0)
+            ],
         )?;
         Ok(remember(&mut self.sg, sg.clone(), file))
     }

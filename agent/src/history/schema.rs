@@ -8,12 +8,13 @@ use rusqlite::{Connection, OpenFlags};
 /// `SEKI`: tells the file from other databases.
 pub(super) const APPLICATION_ID: i32 = 0x5345_4b49;
 /// One step for each version; the schema of version N is the first N steps. A step that was released never changes.
-const STEPS: [&str; 5] = [
+const STEPS: [&str; 6] = [
     include_str!("schema.sql"),
     include_str!("schema-2.sql"),
     include_str!("schema-3.sql"),
     include_str!("schema-4.sql"),
     include_str!("schema-5.sql"),
+    include_str!("schema-6.sql"),
 ];
 /// The version from which on flows tell what security groups say.
 pub(super) const SG_SINCE: u32 = 2;
@@ -23,6 +24,8 @@ pub(super) const RUNS_SINCE: u32 = 3;
 pub(super) const ACTUAL_SINCE: u32 = 4;
 /// The version from which on objects of the cluster are kept, and runs tell their kernel.
 pub(super) const OBJECTS_SINCE: u32 = 5;
+/// The version from which on verdicts tell how old what they stand on is.
+pub(super) const SG_TOLD_SINCE: u32 = 6;
 /// What this program writes.
 pub(super) const VERSION: usize = STEPS.len();
 /// Rows of one fold in [`flow_id`]: 20,480 are possible (`MAX_ROWS` and `MAX_MERGED_ROWS` of the core); more of them

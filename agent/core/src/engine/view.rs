@@ -87,6 +87,16 @@ impl Engine {
         self.backends.question()
     }
 
+    /// Tells rows as a fold would, for tests of what only others fill in.
+    #[cfg(test)]
+    pub(crate) fn judge_rows(&mut self, rows: &mut [crate::output::Output]) {
+        let now = Moment { boot: self.now, wall: self.clock.wall(self.now) };
+        let known = super::known(&self.cluster, &self.host, &self.ec2, &self.node, &self.capacity, now);
+        self.flow_groups.rows(rows, known);
+        let (findings, view) = self.findings();
+        findings.fold(rows, view);
+    }
+
     /// The node's ceilings as they stand.
     pub fn capacity(&self) -> CapacityRow {
         self.capacity.row(self.now, self.clock)

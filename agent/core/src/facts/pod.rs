@@ -75,9 +75,28 @@ pub struct PodFacts {
     /// Runs inside a virtual machine or another sandbox of its own (`runtimeClassName` is set): its traffic is not its
     /// sockets' traffic.
     pub runtime_class: Option<String>,
+    /// Who resolves its names.
+    #[serde(default)]
+    pub dns: Dns,
     /// What the VPC CNI on this node is set to; `None`: this is not its pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cni: Option<Box<CniEnvironment>>,
+}
+
+/// Who resolves a pod's names: `spec.dnsPolicy` and `spec.dnsConfig`
+/// (<https://kubernetes.io/docs/concepts/services-networking/dns-pod-service/#pod-s-dns-policy>).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dns {
+    /// Not told, or by a policy that nobody knows.
+    #[default]
+    Unknown,
+    /// The cluster's: `ClusterFirst` of a pod with a network of its own, `ClusterFirstWithHostNet`.
+    Cluster,
+    /// The node's: `Default`, and `ClusterFirst` on the node's network.
+    Node,
+    /// These, as `None` names them; three at the most.
+    Named(Vec<IpAddr>),
 }
 
 /// Owner of a pod as people name it: the Deployment behind a `ReplicaSet`, the `CronJob` behind a Job.

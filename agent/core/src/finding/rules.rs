@@ -44,6 +44,8 @@ pub mod why {
     pub const NO_RULES: &str = "rules_of_groups_unknown";
     /// The rules of all groups that judge it let it pass: it stays unanswered for another reason.
     pub const ALLOWED: &str = "rules_allow_it";
+    /// The pod's own groups let it out of the VPC; what stands at the other end cannot be known.
+    pub const OWN_END_ALLOWS: &str = "own_end_allows_it";
     /// No security group judges it.
     pub const NOT_JUDGED: &str = "no_group_judges_it";
     /// The counter stood still, or the hop limit suffices: something else lost the answer.

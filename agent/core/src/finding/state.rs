@@ -62,16 +62,18 @@ pub(super) fn evaluate(
     });
     let scene = view.flow_groups.scene(view.known);
     let texts = |ids: Vec<GroupId>| ids.iter().map(|id| Arc::from(id.as_str())).collect::<Vec<Arc<str>>>();
-    let instance_groups = scene.node_groups().map(texts);
+    let instance_groups = scene.node_groups().map(|held| texts(held.groups));
     let mut judgements = Vec::new();
     let mut enforced = FastMap::default();
     let mut groupless = FastSet::default();
     for pod in pods.values() {
         let facts = &*pod.facts;
         let uid = cgroup_uid(pod);
-        let interface_groups = scene.told_groups(facts).map(texts);
+        let (interface_groups, interface_told) =
+            scene.told_groups(facts).map(|held| (texts(held.groups), held.told)).unzip();
         let context = PodContext {
             interface_groups: interface_groups.as_deref(),
+            interface_told: interface_told.flatten(),
             instance_groups: instance_groups.as_deref(),
             account: account(view, facts),
             policies: policies.as_deref(),
@@ -96,10 +98,11 @@ pub(super) fn evaluate(
         }
     }
     let of_node: Vec<_> = pods.values().map(|pod| (&*pod.facts, account(view, &pod.facts))).collect();
-    let own = scene.node_groups().unwrap_or_default().iter().find_map(|id| match cluster_of(view, id.as_str()) {
-        Some(Found::Present(cluster)) => Some(cluster),
-        Some(Found::Absent) | None => None,
-    });
+    let own =
+        scene.node_groups().iter().flat_map(|held| &held.groups).find_map(|id| match cluster_of(view, id.as_str()) {
+            Some(Found::Present(cluster)) => Some(cluster),
+            Some(Found::Absent) | None => None,
+        });
     let belongs = |id: &str| match (cluster_of(view, id), &own) {
         (None, _) => Belongs::Unknown,
         (Some(Found::Absent), _) => Belongs::NoCluster,

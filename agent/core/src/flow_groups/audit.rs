@@ -3,28 +3,28 @@
 //! A rule that no flow used may still be needed: by what happens once a month, and by pods of other nodes. So each group
 //! tells since when its rules were watched here.
 
+mod needs;
+
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use self::needs::Needs;
+pub(crate) use self::needs::probe_flow;
 use super::scene::Scene;
 use super::usage::{Usage, Use, Used};
 use super::{FlowGroups, Known};
 use crate::cluster::Found;
-use crate::facts::{Ec2Call, PodFacts, ProbeKind};
+use crate::facts::{Ec2Call, PodFacts};
 use crate::papers::Account;
 use crate::papers::demand::demanded;
 use crate::papers::enforcement::Mode;
-use crate::sg::{Compiled, Ends, Family, Flow, GroupId, Missing, Side, SideVerdict, Traffic, Transport};
+use crate::sg::{GroupId, Side};
 use crate::time::WallNs;
 
 /// Most rules and uses told of one group or pod, so that a line stays below 256 KiB at about 200 bytes each.
 const MAX_TOLD: usize = 1_000;
-/// Most findings about one pod: a handful of probed ports, and DNS.
-const MAX_PROBLEMS: usize = 32;
-const DNS_PORT: u16 = 53;
 
 /// See the module's text.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -63,7 +63,7 @@ pub struct GroupAudit {
     pub told: Option<WallNs>,
     /// EC2 says that there is no such group.
     pub absent: bool,
-    /// Since when it is watched which of its rules are used; `None`: not yet.
+    /// Since when it is known without a break; `None`: it is not, or what EC2 told of it is too old.
     pub watched_since: Option<WallNs>,
     /// Its rules.
     pub rules: Vec<RuleAudit>,
@@ -84,6 +84,13 @@ pub struct RuleAudit {
     pub connections: Option<u64>,
     /// End of the last ten seconds that saw one.
     pub last_used: Option<WallNs>,
+    /// Connections that it may have let pass: to a service whose backend is not known, or whose verdict could not be told for
+    /// another reason. `None`: none.
+    #[serde(default)]
+    pub perhaps: Option<u64>,
+    /// Since when this rule is known and watched, without a break; `None`: it is not.
+    #[serde(default)]
+    pub watched_since: Option<WallNs>,
 }
 
 /// A pod.
@@ -105,6 +112,9 @@ pub struct PodAudit {
     pub uses_left_out: u64,
     /// What its groups will not let it do, as far as their rules are known.
     pub problems: Vec<Problem>,
+    /// What else they may not let it do, and why that cannot be told; a sentence each.
+    #[serde(default)]
+    pub cannot_tell: Vec<String>,
 }
 
 /// Flows of a pod, alike in all that is told.
@@ -196,7 +206,7 @@ pub fn audit(groups: &FlowGroups, known: Known<'_>) -> Audit {
             entry.pods.push(Arc::clone(&pod.name));
             policy.groups.iter().for_each(|id| note(id));
         }
-        let of_interface = scene.interface_groups(pod);
+        let of_interface = scene.interface_groups(pod).map(|held| held.groups);
         of_interface.iter().flatten().for_each(|id| note(id.as_str()));
         pods.push(of_pod(&scene, groups.usage(), pod, of_interface));
     }
@@ -226,6 +236,8 @@ fn group(scene: &Scene<'_>, usage: &Usage, text: Arc<str>, id: Option<&GroupId>)
             text: rule.text(),
             connections: used.map(|used| used.connections),
             last_used: used.map(|used| used.last),
+            perhaps: id.and_then(|id| usage.perhaps(id, rule)).map(|used| used.connections),
+            watched_since: usage.rule_since(rule.id.as_str()),
         }
     };
     GroupAudit {
@@ -233,7 +245,7 @@ fn group(scene: &Scene<'_>, usage: &Usage, text: Arc<str>, id: Option<&GroupId>)
         name: facts.and_then(|facts| facts.group.name.clone()),
         told: told.filter(|told| told.what.is_some()).map(|told| told.at),
         absent: told.is_some_and(|told| told.what.is_none()),
-        watched_since: id.and_then(|id| usage.since(id)),
+        watched_since: id.and_then(|id| usage.group_since(id)),
         rules: rules.iter().take(MAX_TOLD).map(rule).collect(),
         rules_left_out: rules.len().saturating_sub(MAX_TOLD) as u64,
     }
@@ -245,9 +257,9 @@ fn of_pod(scene: &Scene<'_>, usage: &Usage, pod: &PodFacts, groups: Option<Vec<G
     let left_out = uses.len().saturating_sub(MAX_TOLD) as u64;
     let enforced = scene.is_enforced(pod);
     let mode = scene.mode(pod).filter(|_| enforced == Some(true));
-    let problems = match (&groups, enforced) {
-        (Some(groups), Some(true)) => problems(scene, pod, mode, groups),
-        _ => Vec::new(),
+    let needs = match (&groups, enforced) {
+        (Some(groups), Some(true)) => needs::of(scene, pod, mode, groups),
+        _ => Needs::default(),
     };
     PodAudit {
         namespace: Arc::clone(&pod.namespace),
@@ -257,7 +269,8 @@ fn of_pod(scene: &Scene<'_>, usage: &Usage, pod: &PodFacts, groups: Option<Vec<G
         groups: groups.map(|groups| groups.iter().map(|id| Arc::from(id.as_str())).collect()),
         uses: uses.into_iter().take(MAX_TOLD).map(use_of).collect(),
         uses_left_out: left_out,
-        problems,
+        problems: needs.problems,
+        cannot_tell: needs.cannot_tell,
     }
 }
 
@@ -272,61 +285,4 @@ fn use_of((of, used): (&Use, &Used)) -> UseAudit {
         connections: used.connections,
         last_used: used.last,
     }
-}
-
-/// What every pod needs: names, and in strict mode the node's probes.
-fn problems(scene: &Scene<'_>, pod: &PodFacts, mode: Option<Mode>, own: &[GroupId]) -> Vec<Problem> {
-    let compiled = scene.compiled;
-    let mut problems = Vec::new();
-    for transport in [Transport::Udp, Transport::Tcp] {
-        let family = pod.ips.first().map_or(Family::V4, |ip| Family::of(*ip));
-        let flow = Flow { traffic: Traffic::Port(transport, DNS_PORT), ends: Ends::unknown(family) };
-        let others = None;
-        if let Some(missing) = lacks(compiled, &flow, Side::Egress, own, others) {
-            let text = format!("its groups let no DNS out over {}: {}", transport.name(), missing.text());
-            problems.push(problem("no_dns", text, &missing));
-        }
-    }
-    if mode == Some(Mode::Strict) {
-        let node = scene.known.cluster.node().and_then(|node| node.addresses.first().copied());
-        let node_groups = scene.node_groups();
-        for port in probed_ports(pod) {
-            let Some(flow) = probe_flow(node, pod, port) else { continue };
-            if let Some(missing) = lacks(compiled, &flow, Side::Ingress, own, node_groups.as_deref()) {
-                let text = format!("its groups do not admit the node's probes of port {port}: {}", missing.text());
-                problems.push(problem("no_probe_path", text, &missing));
-            }
-        }
-    }
-    problems.truncate(MAX_PROBLEMS);
-    problems
-}
-
-fn lacks(compiled: &Compiled, flow: &Flow, side: Side, own: &[GroupId], others: Option<&[GroupId]>) -> Option<Missing> {
-    match compiled.judge(flow, side, Some(own), others) {
-        SideVerdict::NoRule => compiled.missing(flow, side, own, others),
-        _ => None,
-    }
-}
-
-fn problem(name: &str, text: String, missing: &Missing) -> Problem {
-    Problem { problem: name.to_owned(), text, aws_cli: missing.aws_cli(), terraform: missing.terraform() }
-}
-
-/// Ports that the kubelet connects to.
-pub(crate) fn probed_ports(pod: &PodFacts) -> Vec<u16> {
-    let probes = pod.containers.iter().flat_map(|container| &container.probes);
-    let mut ports: Vec<_> =
-        probes.filter(|probe| probe.kind != ProbeKind::Exec).filter_map(|probe| probe.port).collect();
-    ports.sort_unstable();
-    ports.dedup();
-    ports
-}
-
-/// A probe of the node, as it arrives.
-pub(crate) fn probe_flow(node: Option<IpAddr>, pod: &PodFacts, port: u16) -> Option<Flow> {
-    let destination = pod.ips.first().copied()?;
-    let source = node.filter(|node| node.is_ipv4() == destination.is_ipv4());
-    let ends = Ends::new(source, Some(destination)).ok().flatten()?;
-    Some(Flow { traffic: Traffic::Port(Transport::Tcp, port), ends })
 }

@@ -1,6 +1,6 @@
 //! What is known at one moment, indexed as questions about flows need it.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -8,13 +8,13 @@ use ipnet::IpNet;
 
 use super::Known;
 use crate::cluster::Found;
-use crate::facts::{Branch, BranchInterface, GroupEventKind, InterfaceFacts, PodFacts};
+use crate::facts::{Branch, BranchInterface, GroupEventKind, InterfaceFacts, Phase, PodFacts};
 use crate::fast::{FastMap, FastSet};
 use crate::output::{PeerClass, SgWhy};
 use crate::papers::demand::demanded;
 use crate::papers::enforcement::{Enforcement, Links, Mode, enforcement, mode};
 use crate::papers::{Account, last_requested};
-use crate::sg::{Compiled, GroupId};
+use crate::sg::{Compiled, GroupId, Peer};
 use crate::time::WallNs;
 
 /// Whose an address is counts for so long after EC2 said so: half an hour. A pod's successor has another one soon.
@@ -22,6 +22,12 @@ const PEER_VALID_NS: i64 = 1_800 * 1_000_000_000;
 /// What EC2 told of an interface counts for so long: half a day, several times what a refresh takes in a large fleet. When
 /// the role is taken away verdicts end, instead of going on from what was.
 const INTERFACE_VALID_NS: i64 = 12 * 3_600 * 1_000_000_000;
+/// What EC2 told of rules and prefix lists counts for as long, for the same reasons.
+const RULES_VALID_NS: i64 = INTERFACE_VALID_NS;
+/// `interfaceType` of interfaces whose owner answers by himself. All others hand on what comes to them, as a Network Load
+/// Balancer to its targets: who drops it may be behind them
+/// (<https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_NetworkInterface.html>).
+const ANSWERING: [&str; 5] = ["interface", BRANCH, "trunk", "efa", "efa-only"];
 /// `interfaceType` of a branch interface.
 const BRANCH: &str = "branch";
 /// Nodes with other mechanisms (`eks.amazonaws.com/compute-type`).
@@ -35,12 +41,28 @@ pub struct Scene<'a> {
     links: OnceCell<Option<Links<'a>>>,
     pods: OnceCell<FastMap<IpAddr, &'a PodFacts>>,
     interfaces: OnceCell<Interfaces<'a>>,
+    /// When EC2 told the rules of a group, once for many questions.
+    rules_told: RefCell<FastMap<GroupId, Option<WallNs>>>,
 }
+
+/// An interface, and when EC2 told it.
+type ToldInterface<'a> = (&'a InterfaceFacts, WallNs);
 
 /// Interfaces by address.
 struct Interfaces<'a> {
-    by_address: FastMap<IpAddr, &'a InterfaceFacts>,
-    by_prefix: Vec<(IpNet, &'a InterfaceFacts)>,
+    by_address: FastMap<IpAddr, ToldInterface<'a>>,
+    by_prefix: Vec<(IpNet, ToldInterface<'a>)>,
+}
+
+/// Groups on an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Held {
+    /// Which.
+    pub(crate) groups: Vec<GroupId>,
+    /// When EC2 told them; `None`: the controller's event did, or nobody had to.
+    pub(crate) told: Option<WallNs>,
+    /// Whoever has it hands on what comes to it: others may judge that.
+    pub(super) forwards: bool,
 }
 
 /// Whose groups judge what a pod sends and gets.
@@ -68,7 +90,7 @@ pub(super) enum Here<'a> {
 impl<'a> Scene<'a> {
     pub(super) fn new(known: Known<'a>, compiled: &'a Compiled, veth_prefix: &'a str) -> Self {
         let (links, pods, interfaces) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
-        Self { known, compiled, veth_prefix, links, pods, interfaces }
+        Self { known, compiled, veth_prefix, links, pods, interfaces, rules_told: RefCell::default() }
     }
 
     /// The rules.
@@ -77,12 +99,12 @@ impl<'a> Scene<'a> {
     }
 
     /// The groups on a pod's branch interface by EC2 alone.
-    pub(crate) fn told_groups(&self, pod: &PodFacts) -> Option<Vec<GroupId>> {
+    pub(crate) fn told_groups(&self, pod: &PodFacts) -> Option<Held> {
         let told = |branch: &BranchInterface| {
             let told = self.known.ec2.interface(&branch.id).filter(|told| self.is_valid(told.at))?;
-            told.what.as_ref()
+            Some(Held::of((told.what.as_ref()?, told.at)))
         };
-        Some(branches(pod).iter().find_map(told)?.groups.clone())
+        branches(pod).iter().find_map(told)
     }
 
     /// Whether no policy can be about any pod here.
@@ -142,43 +164,61 @@ impl<'a> Scene<'a> {
     }
 
     /// The groups really on a pod's branch interface, as EC2 or else the controller told.
-    pub(crate) fn interface_groups(&self, pod: &PodFacts) -> Option<Vec<GroupId>> {
+    pub(crate) fn interface_groups(&self, pod: &PodFacts) -> Option<Held> {
         if let Some(told) = self.told_groups(pod) {
             return Some(told);
         }
         let events = self.known.cluster.events(pod.uid.as_deref()?)?;
         match &last_requested(events)?.kind {
-            GroupEventKind::Groups(groups) => groups.iter().map(|id| id.parse().ok()).collect(),
+            GroupEventKind::Groups(groups) => {
+                let groups: Option<Vec<GroupId>> = groups.iter().map(|id| id.parse().ok()).collect();
+                groups.map(|groups| Held { groups, told: None, forwards: false })
+            }
             GroupEventKind::InstanceGroups => self.node_groups(),
             GroupEventKind::Allocated | GroupEventKind::Failed(_) => None,
         }
     }
 
     /// The groups of the node's first interface: the one that has the node's address.
-    pub(crate) fn node_groups(&self) -> Option<Vec<GroupId>> {
+    pub(crate) fn node_groups(&self) -> Option<Held> {
         let addresses = &self.known.cluster.node()?.addresses;
-        let interface = addresses.iter().find_map(|ip| self.interface_of(*ip))?;
-        Some(interface.groups.clone())
+        addresses.iter().find_map(|ip| self.interface_of(*ip)).map(Held::of)
     }
 
     /// The groups of an interface of this node, or of a pod's on it, that has an address.
-    pub(super) fn groups_here(&self, ip: IpAddr) -> Option<Vec<GroupId>> {
-        self.interface_of(ip).map(|interface| interface.groups.clone())
+    pub(super) fn groups_here(&self, ip: IpAddr) -> Option<Held> {
+        self.interface_of(ip).map(Held::of)
     }
 
     /// The groups at the other end, as far as they are known. What is outside the VPC has none.
-    pub(super) fn peer_groups(&self, ip: IpAddr, is_public: bool) -> Option<Vec<GroupId>> {
-        self.groups_here(ip)
-            .or_else(|| self.peer(ip).map(|interface| interface.groups.clone()))
-            .or_else(|| is_public.then(Vec::new))
+    pub(super) fn peer_groups(&self, ip: IpAddr, is_public: bool) -> Option<Held> {
+        let nobodys = || Held { groups: Vec::new(), told: None, forwards: false };
+        self.groups_here(ip).or_else(|| self.peer(ip).map(Held::of)).or_else(|| is_public.then(nobodys))
     }
 
     /// Whose a peer's address is, if EC2 said so lately.
-    pub(super) fn peer(&self, ip: IpAddr) -> Option<&'a InterfaceFacts> {
+    pub(super) fn peer(&self, ip: IpAddr) -> Option<ToldInterface<'a>> {
         let told = self.known.ec2.peer(ip).filter(|told| self.age_ns(told.at) <= PEER_VALID_NS)?;
         // Addresses repeat from VPC to VPC, and service addresses are nobody's in this one.
         let here = self.known.ec2.vpc_id();
-        told.what.as_ref().filter(|of| of.vpc.is_none() || here.is_none() || of.vpc.as_ref() == here)
+        let is_of_here = |of: &&InterfaceFacts| of.vpc.is_none() || here.is_none() || of.vpc.as_ref() == here;
+        told.what.as_ref().filter(is_of_here).map(|of| (of, told.at))
+    }
+
+    /// When EC2 told the oldest of a group's rules and of the prefix lists that they name.
+    pub(super) fn rules_told(&self, id: &GroupId) -> Option<WallNs> {
+        if let Some(told) = self.rules_told.borrow().get(id) {
+            return *told;
+        }
+        let group = self.known.ec2.group(id);
+        let rules = group.and_then(|told| told.what.as_deref()).map(|facts| facts.group.rules.as_slice());
+        let lists = rules.unwrap_or_default().iter().filter_map(|rule| match &rule.peer {
+            Peer::PrefixList(id) => Some(self.known.ec2.list(id)?.at),
+            Peer::Net(_) | Peer::Group { .. } => None,
+        });
+        let told = group.map(|told| lists.fold(told.at, WallNs::min));
+        self.rules_told.borrow_mut().insert(id.clone(), told);
+        told
     }
 
     fn is_valid(&self, at: WallNs) -> bool {
@@ -192,7 +232,7 @@ impl<'a> Scene<'a> {
     /// Whether an address is on this node.
     pub(super) fn here(&self, ip: IpAddr, class: PeerClass) -> Here<'a> {
         let pods = self.pods.get_or_init(|| {
-            let present = self.known.cluster.pods().present().map(|pod| &*pod.facts).filter(|pod| !pod.host_network);
+            let present = self.holding().filter(|pod| !pod.host_network);
             present.flat_map(|pod| pod.ips.iter().map(move |ip| (ip.to_canonical(), pod))).collect()
         });
         let is_node = || self.known.cluster.node().is_some_and(|node| node.addresses.contains(&ip));
@@ -220,27 +260,51 @@ impl<'a> Scene<'a> {
         if ranges.iter().any(same_family) || class == PeerClass::Internet { Some(false) } else { None }
     }
 
+    /// Pods that hold what they were given: one that ended gave its address back, and keeps it in its status.
+    fn holding(&self) -> impl Iterator<Item = &'a PodFacts> {
+        let present = self.known.cluster.pods().present().map(|pod| &*pod.facts);
+        present.filter(|pod| !matches!(pod.phase, Some(Phase::Succeeded | Phase::Failed)))
+    }
+
     fn links(&self) -> Option<&Links<'a>> {
         self.links.get_or_init(|| self.known.host.links().map(|(at, links)| Links::new(links, at.wall))).as_ref()
     }
 
-    fn interface_of(&self, ip: IpAddr) -> Option<&'a InterfaceFacts> {
+    fn interface_of(&self, ip: IpAddr) -> Option<ToldInterface<'a>> {
         let interfaces = self.interfaces.get_or_init(|| {
-            let pods = self.known.cluster.pods();
-            let branches: FastSet<&str> =
-                pods.present().flat_map(|pod| branches(&pod.facts)).map(|branch| &*branch.id).collect();
+            let branches: FastSet<&str> = self.holding().flat_map(branches).map(|branch| &*branch.id).collect();
             // The address of a pod that is gone may be anybody's by now.
             let is_gone = |of: &InterfaceFacts| of.kind.as_deref() == Some(BRANCH) && !branches.contains(&*of.id);
             let told = self.known.ec2.told_interfaces().filter(|(of, at)| self.is_valid(*at) && !is_gone(of));
-            let told: Vec<_> = told.map(|(of, _)| of).collect();
+            let told: Vec<_> = told.collect();
             let all = || told.iter().copied();
             Interfaces {
-                by_address: all().flat_map(|of| of.addresses.iter().map(move |ip| (ip.to_canonical(), of))).collect(),
-                by_prefix: all().flat_map(|of| of.prefixes.iter().map(move |net| (*net, of))).collect(),
+                by_address: all().flat_map(|of| of.0.addresses.iter().map(move |ip| (ip.to_canonical(), of))).collect(),
+                by_prefix: all().flat_map(|of| of.0.prefixes.iter().map(move |net| (*net, of))).collect(),
             }
         });
         let by_prefix = || interfaces.by_prefix.iter().find(|(net, _)| net.contains(&ip)).map(|(_, of)| *of);
         interfaces.by_address.get(&ip).copied().or_else(by_prefix)
+    }
+}
+
+/// Whether what EC2 told of rules and prefix lists counts no more.
+pub(super) fn is_too_old(at: WallNs, now: WallNs) -> bool {
+    now.0.saturating_sub(at.0) > RULES_VALID_NS
+}
+
+// === impl Held ===
+
+impl Held {
+    fn of((interface, at): ToldInterface<'_>) -> Self {
+        let forwards = interface.kind.as_deref().is_some_and(|kind| !ANSWERING.contains(&kind));
+        Self { groups: interface.groups.clone(), told: Some(at), forwards }
+    }
+
+    /// Whether two interfaces have the same groups, in whatever order.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let has = |one: &Self, other: &Self| one.groups.iter().all(|id| other.groups.contains(id));
+        has(self, other) && has(other, self)
     }
 }
 

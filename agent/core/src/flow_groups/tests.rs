@@ -1,7 +1,9 @@
 //! Who judged a flow, and what rules say of it, as rows tell it.
 
+mod ages;
 mod audit;
 mod foreign;
+mod wire;
 mod world;
 
 use agent_ebpf::wire::{Direction, Outcome};

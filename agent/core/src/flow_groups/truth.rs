@@ -8,19 +8,20 @@
 //! | standard mode | out of the VPC, translated by the CNI | the node's, by the node's address |
 //! | standard mode | out of the VPC, translated elsewhere (`AWS_VPC_K8S_CNI_EXTERNALSNAT`) | its groups |
 //! | groups not in force, host network | on this node | nobody's |
-//! | groups not in force, host network | any other | those of the node's interface |
+//! | groups not in force, host network | any other | those of the node's interface that it leaves by |
 //!
 //! An address of a service is translated on the node: neither peer nor port on the wire are known. Only a rule that fits
-//! whatever they are tells anything.
+//! whatever they are tells anything, unless the backend is known: then it is the peer.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::scene::{Here, Placement, Scene};
+use super::scene::{Held, Here, Placement, Scene};
 use crate::facts::PodFacts;
 use crate::output::{JudgedBy, PeerClass, SgWhy};
 use crate::papers::enforcement::Mode;
 use crate::peer::{classify, is_link_local, is_public};
 use crate::sg::{Ends, Family, Flow, GroupId, Side, Traffic};
+use crate::time::WallNs;
 
 /// Addresses that the CNI gives pods of an IPv6 cluster for IPv4, and of an IPv4 cluster for IPv6: always translated to
 /// the node's (<https://github.com/aws/amazon-vpc-cni-k8s/tree/master/cmd/egress-cni-plugin>).
@@ -36,10 +37,12 @@ pub struct Question<'a> {
     pub outbound: bool,
     /// Its address; `None`: one of the pod's.
     pub local: Option<IpAddr>,
-    /// The other end, as the pod knows it.
+    /// The other end: the backend behind a service's address, where it is known, else the address that the pod knows.
     pub peer: IpAddr,
-    /// Protocol and the listening side's port.
+    /// Protocol and the listening side's port, of the backend where it is known.
     pub traffic: Traffic,
+    /// The peer's address is a service's, and the backend is not known.
+    pub is_service: bool,
 }
 
 /// See the module's text.
@@ -64,8 +67,15 @@ pub struct Judged {
     pub side: Side,
     /// Groups of the own end.
     pub own: Vec<GroupId>,
-    /// Groups of the other end; `None`: not known, empty: it has none.
+    /// Groups of the other end; `None`: not known, empty: it has none that are known of.
     pub peer: Option<Vec<GroupId>>,
+    /// When EC2 told the older of both; `None`: it told neither.
+    pub told: Option<WallNs>,
+    /// The other end is out of the VPC: it may have groups that nobody here can know, as instances and load balancers have
+    /// behind public addresses.
+    pub is_public: bool,
+    /// The other end hands on what comes to it, as a Network Load Balancer does.
+    pub forwards: bool,
     /// Peer and port on the wire may be others, and why.
     pub translated: Option<SgWhy>,
     /// The backend may be on this node, where nobody judges.
@@ -100,6 +110,9 @@ impl Scene<'_> {
 
     /// What the pod's own groups would say of a flow that went past them.
     pub(crate) fn had_it_been_judged(&self, question: &Question<'_>) -> Option<Judged> {
+        if question.is_service {
+            return None;
+        }
         let peer = question.peer.to_canonical();
         let class = classify(peer, None, self.known.node);
         let asked = Asked { question, peer, class, here: self.here(peer, class) };
@@ -110,14 +123,14 @@ impl Scene<'_> {
     }
 
     fn of_pod(&self, asked: &Asked<'_, '_>, mode: Option<Mode>) -> Truth {
-        let Asked { question, peer, class, here } = *asked;
+        let Asked { question, peer, here, .. } = *asked;
         let own = || self.interface_groups(question.pod);
         let by_node = || self.judged(asked, JudgedBy::Node, self.node_groups(), None);
         let by_pod = |translated| self.judged(asked, JudgedBy::Pod, own(), translated);
-        if question.outbound && is_egress_address(question.local) {
+        if leaves_by_plugin(question, peer) {
             return by_node();
         }
-        let in_vpc = self.in_vpc(peer, question.pod, class);
+        let in_vpc = self.is_in_vpc(asked);
         match (mode, here) {
             // Within the VPC and on another host both modes are alike.
             (None, Here::No) if in_vpc == Some(true) => by_pod(None),
@@ -136,6 +149,8 @@ impl Scene<'_> {
                 // Nobody translates IPv6 on the way out.
                 (None, _) if peer.is_ipv6() => by_pod(None),
                 (None, Some(true)) => by_pod(None),
+                // Public by its looks, and perhaps the VPC's all the same.
+                (None, _) if in_vpc.is_none() => Truth::CannotTell(SgWhy::VpcUnknown),
                 (None, Some(false)) => by_node(),
                 (None, None) => Truth::CannotTell(SgWhy::SnatUnknown),
                 (Some(why), _) => match by_pod(Some(why)) {
@@ -147,7 +162,7 @@ impl Scene<'_> {
     }
 
     fn of_node(&self, asked: &Asked<'_, '_>) -> Truth {
-        let Asked { question, peer, class, here } = *asked;
+        let Asked { question, peer, here, .. } = *asked;
         let pod = question.pod;
         let is_strict = |other: &PodFacts| matches!(self.placement(other), Placement::Own(Some(Mode::Strict)));
         match here {
@@ -157,16 +172,24 @@ impl Scene<'_> {
             Here::No if is_link_local(peer) => return Truth::NotJudged(SgWhy::SameNode),
             Here::No => {}
         }
-        let in_vpc = self.in_vpc(peer, pod, class);
-        let leaves_translated = question.outbound
-            && (is_egress_address(question.local)
-                || (in_vpc == Some(false) && peer.is_ipv4() && self.known.external_snat == Some(false)));
-        let own = if pod.host_network || leaves_translated {
+        let in_vpc = self.is_in_vpc(asked);
+        let translated = translated(asked, in_vpc);
+        let own = if pod.host_network || leaves_by_plugin(question, peer) {
             self.node_groups()
         } else {
-            question.local.into_iter().chain(pod.ips.iter().copied()).find_map(|ip| self.groups_here(ip.to_canonical()))
+            let addresses = question.local.into_iter().chain(pod.ips.iter().copied());
+            let of_interface = addresses.map(|ip| ip.to_canonical()).find_map(|ip| self.groups_here(ip));
+            match self.leaves_by_node(asked, in_vpc, translated) {
+                Ok(true) => self.node_groups(),
+                Ok(false) => of_interface,
+                // By whichever: where both have the same groups that is of no matter.
+                Err(why) => match (self.node_groups(), of_interface) {
+                    (Some(node), Some(interface)) if !node.is_same(&interface) => return Truth::CannotTell(why),
+                    (node, interface) => node.and(interface),
+                },
+            }
         };
-        match self.judged(asked, JudgedBy::Node, own, translated(asked, in_vpc)) {
+        match self.judged(asked, JudgedBy::Node, own, translated) {
             Truth::Judged(judged) => {
                 let may_stay = judged.translated.is_some();
                 Truth::Judged(Judged { may_stay, ..judged })
@@ -175,13 +198,36 @@ impl Scene<'_> {
         }
     }
 
-    fn judged(
+    /// Whether what a pod without groups of its own sends leaves by the node's address, and so by its first interface; or
+    /// why that cannot be told.
+    fn leaves_by_node(
         &self,
         asked: &Asked<'_, '_>,
-        by: JudgedBy,
-        own: Option<Vec<GroupId>>,
+        in_vpc: Option<bool>,
         translated: Option<SgWhy>,
-    ) -> Truth {
+    ) -> Result<bool, SgWhy> {
+        // Nobody translates IPv6 on the way out.
+        if !asked.question.outbound || asked.peer.is_ipv6() || self.known.external_snat == Some(true) {
+            return Ok(false);
+        }
+        match (translated, in_vpc, self.known.external_snat) {
+            (Some(why), ..) => Err(why),
+            (None, Some(true), _) => Ok(false),
+            (None, None, _) => Err(SgWhy::VpcUnknown),
+            (None, Some(false), Some(_)) => Ok(true),
+            (None, Some(false), None) => Err(SgWhy::SnatUnknown),
+        }
+    }
+
+    /// Whether the peer is in the VPC. A service's address is not, whatever it looks like.
+    fn is_in_vpc(&self, asked: &Asked<'_, '_>) -> Option<bool> {
+        if asked.question.is_service {
+            return Some(false);
+        }
+        self.in_vpc(asked.peer, asked.question.pod, asked.class)
+    }
+
+    fn judged(&self, asked: &Asked<'_, '_>, by: JudgedBy, own: Option<Held>, translated: Option<SgWhy>) -> Truth {
         let Asked { question, peer, .. } = *asked;
         let Some(own) = own else {
             return Truth::CannotTell(match by {
@@ -189,18 +235,27 @@ impl Scene<'_> {
                 JudgedBy::Node => SgWhy::NodeGroupsUnknown,
             });
         };
-        let local = question.local.or(question.pod.ips.first().copied()).map(|ip| ip.to_canonical());
-        // On the wire it is the node's; no rule about it is asked, for the peer's side is not judged then.
-        let local = local.filter(|local| local.is_ipv4() == peer.is_ipv4());
+        // Where the node translates on the way out of the VPC no rule about it is asked: the peer's side is not judged then.
+        let same_family = |ip: &IpAddr| ip.is_ipv4() == peer.is_ipv4();
+        let of_node = || self.known.cluster.node().and_then(|node| node.addresses.iter().copied().find(same_family));
+        let of_pod = || question.pod.ips.iter().map(IpAddr::to_canonical).find(same_family);
+        let local = if leaves_by_plugin(question, peer) {
+            of_node()
+        } else {
+            question.local.map(|ip| ip.to_canonical()).filter(same_family).or_else(of_pod)
+        };
         let known_peer = Some(peer).filter(|_| translated.is_none());
         let side = if question.outbound { Side::Egress } else { Side::Ingress };
         let (source, destination) = if question.outbound { (local, known_peer) } else { (known_peer, local) };
         let ends = Ends::new(source, destination).ok().flatten().unwrap_or(Ends::unknown(Family::of(peer)));
-        let in_vpc = self.in_vpc(peer, question.pod, asked.class);
-        let is_public = is_public(peer) && in_vpc == Some(false);
-        let peer_groups = known_peer.and_then(|ip| self.peer_groups(ip, is_public));
+        let is_public = is_public(peer) && self.is_in_vpc(asked) == Some(false);
+        let held = known_peer.and_then(|ip| self.peer_groups(ip, is_public));
+        let told = [own.told, held.as_ref().and_then(|held| held.told)].into_iter().flatten().min();
+        let (is_public, forwards) =
+            (is_public && known_peer.is_some(), held.as_ref().is_some_and(|held| held.forwards));
         let flow = Flow { traffic: question.traffic, ends };
-        Truth::Judged(Judged { by, flow, side, own, peer: peer_groups, translated, may_stay: false })
+        let (own, peer) = (own.groups, held.map(|held| held.groups));
+        Truth::Judged(Judged { by, flow, side, own, peer, told, is_public, forwards, translated, may_stay: false })
     }
 }
 
@@ -215,6 +270,9 @@ struct Asked<'a, 'q> {
 
 /// Whether the peer may be a service, whose address stands for others: a private one outside the VPC, as far as is known.
 fn translated(asked: &Asked<'_, '_>, in_vpc: Option<bool>) -> Option<SgWhy> {
+    if asked.question.is_service {
+        return Some(SgWhy::ServiceAddress);
+    }
     if !asked.question.outbound || is_public(asked.peer) {
         return None;
     }
@@ -223,6 +281,14 @@ fn translated(asked: &Asked<'_, '_>, in_vpc: Option<bool>) -> Option<SgWhy> {
         Some(false) => Some(SgWhy::ServiceAddress),
         None => Some(SgWhy::VpcUnknown),
     }
+}
+
+/// Whether the CNI's plugin for the other family translates it to the node's address. A pod that has no address of the
+/// peer's family has one of the plugin's.
+fn leaves_by_plugin(question: &Question<'_>, peer: IpAddr) -> bool {
+    let ips = &question.pod.ips;
+    let has_other_family = !ips.is_empty() && ips.iter().all(|ip| ip.to_canonical().is_ipv4() != peer.is_ipv4());
+    question.outbound && (is_egress_address(question.local) || (question.local.is_none() && has_other_family))
 }
 
 fn is_egress_address(local: Option<IpAddr>) -> bool {

@@ -1,17 +1,26 @@
-//! Which rules were used and what pods did, as far as verdicts were possible: for the question which rules nobody needs.
+//! Which rules were used and what pods did: for the question which rules nobody needs.
+//!
+//! Of a rule three things are told apart: flows that it let pass, flows that it may have let pass, because their verdict
+//! could not be told, and none of either since it is watched.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::answer::Weighed;
 use crate::facts::PodFacts;
 use crate::fast::FastMap;
 use crate::output::{FlowRow, Protocol, SgRow, SgVerdict, SgWhy};
-use crate::sg::{GroupId, Side};
+use crate::sg::{Group, GroupId, Rule, Service, Side, Transport};
 use crate::time::WallNs;
 
 /// Most rules of which use is noted: 1,024 groups could have 61,440, of which a node's flows meet a few. At about 100
 /// bytes: 400 KiB. What comes beyond is counted, and then nobody says of a rule that it was not used.
 pub(super) const MAX_RULES: usize = 4_096;
+/// Most rules of which it is noted since when they are watched, at about 60 bytes: 1 MiB. Of one beyond that nobody says
+/// that it was not used.
+const MAX_WATCHED: usize = 16_384;
+/// Most groups, sides and protocols whose rules flows may have used, at about 80 bytes: 320 KiB. A group has four.
+const MAX_OPEN: usize = 4_096;
 /// Most uses told apart, at about 200 bytes: 800 KiB. 110 pods have 37 each.
 pub(super) const MAX_USES: usize = 4_096;
 
@@ -19,8 +28,13 @@ pub(super) const MAX_USES: usize = 4_096;
 #[derive(Debug, Default)]
 pub(crate) struct Usage {
     rules: FastMap<Arc<str>, Used>,
-    /// Since when each group's rules are known.
-    since: BTreeMap<GroupId, WallNs>,
+    /// Flows that a rule may have let pass.
+    perhaps: FastMap<Arc<str>, Used>,
+    /// Flows that any rule of a group's side and protocol may have let pass.
+    open: BTreeMap<(GroupId, Side, &'static str), Used>,
+    /// Since when each group, and each rule, is known without a break.
+    groups: BTreeMap<GroupId, WallNs>,
+    watched: FastMap<Arc<str>, WallNs>,
     uses: BTreeMap<Use, Used>,
     rules_dropped: u64,
     uses_dropped: u64,
@@ -57,35 +71,52 @@ pub(super) struct Noted<'a> {
     pub(super) sg: &'a SgRow,
     /// The side that the pod's end is; `None`: nobody judged.
     pub(super) side: Option<Side>,
+    /// What the verdict says of the use of rules.
+    pub(super) weighed: &'a Weighed,
 }
 
 impl Usage {
-    /// The groups whose rules are known from now on; of those known before nothing changes.
-    pub(super) fn groups<'a>(&mut self, known: impl Iterator<Item = &'a GroupId>, now: WallNs) {
-        let before = std::mem::take(&mut self.since);
-        self.since = known.map(|id| (id.clone(), before.get(id).copied().unwrap_or(now))).collect();
+    /// The groups and rules that are known from now on; of those known before nothing changes.
+    pub(super) fn know(&mut self, known: &[Group], now: WallNs) {
+        let before = std::mem::take(&mut self.groups);
+        let since = |id: &GroupId| before.get(id).copied().unwrap_or(now);
+        self.groups = known.iter().map(|group| (group.id.clone(), since(&group.id))).collect();
+        let before = std::mem::take(&mut self.watched);
+        let rules = known.iter().flat_map(|group| &group.rules).map(|rule| rule.id.shared());
+        let since = |id: &Arc<str>| before.get(id).copied().unwrap_or(now);
+        self.watched = rules.take(MAX_WATCHED).map(|id| (Arc::clone(&id), since(&id))).collect();
     }
 
     /// A row was judged.
     pub(super) fn note(&mut self, noted: &Noted<'_>) {
-        let Noted { row, pod, sg, side } = noted;
+        let Noted { row, pod, sg, side, weighed } = noted;
         let (Some(side), Some(port), Some(protocol)) = (side, row.service_port, row.protocol) else { return };
         let at = row.window.end;
-        for rule in &sg.rules {
-            if self.rules.len() >= MAX_RULES && !self.rules.contains_key(rule) {
+        let transport = match protocol {
+            Protocol::Tcp => Transport::Tcp.name(),
+            Protocol::Udp => Transport::Udp.name(),
+        };
+        for (rules, map) in [(&weighed.used, &mut self.rules), (&weighed.perhaps, &mut self.perhaps)] {
+            for rule in rules {
+                if map.len() >= MAX_RULES && !map.contains_key(rule) {
+                    self.rules_dropped += 1;
+                    continue;
+                }
+                map.entry(Arc::clone(rule)).or_default().add(row.connections, at);
+            }
+        }
+        for group in &weighed.open {
+            let key = (group.clone(), *side, transport);
+            if self.open.len() >= MAX_OPEN && !self.open.contains_key(&key) {
                 self.rules_dropped += 1;
                 continue;
             }
-            self.rules.entry(Arc::clone(rule)).or_default().add(row.connections, at);
+            self.open.entry(key).or_default().add(row.connections, at);
         }
         let peer: Arc<str> = match (&row.peer.namespace, &row.peer.pod, &row.peer.ip) {
             (Some(namespace), Some(pod), _) if !namespace.is_empty() => format!("{namespace}/{pod}").into(),
             (_, _, Some(ip)) => ip.as_str().into(),
             _ => return,
-        };
-        let transport = match protocol {
-            Protocol::Tcp => "tcp",
-            Protocol::Udp => "udp",
         };
         let unexplained = sg.verdict == SgVerdict::NoRule && sg.why == Some(SgWhy::TrackedOrOtherGroups);
         let uid = pod.uid.clone().unwrap_or_default();
@@ -117,9 +148,29 @@ impl Usage {
         self.rules.get(id).copied()
     }
 
-    /// Since when a group's rules are known.
-    pub(super) fn since(&self, id: &GroupId) -> Option<WallNs> {
-        self.since.get(id).copied()
+    /// What may have used a rule, which cannot be told; `None`: nothing.
+    pub(super) fn perhaps(&self, group: &GroupId, rule: &Rule) -> Option<Used> {
+        let transports = [Transport::Tcp, Transport::Udp].into_iter().filter(|transport| match rule.service {
+            Service::All => true,
+            Service::Ports { transport: of, .. } => of == *transport,
+            Service::Icmp { .. } | Service::Protocol(_) => false,
+        });
+        let open = transports.filter_map(|transport| self.open.get(&(group.clone(), rule.side, transport.name())));
+        let all = open.chain(self.perhaps.get(rule.id.as_str())).copied();
+        all.reduce(|one, other| Used {
+            connections: one.connections.saturating_add(other.connections),
+            last: one.last.max(other.last),
+        })
+    }
+
+    /// Since when a group is known.
+    pub(super) fn group_since(&self, id: &GroupId) -> Option<WallNs> {
+        self.groups.get(id).copied()
+    }
+
+    /// Since when a rule is known and watched; `None`: it is not, or there was no room.
+    pub(super) fn rule_since(&self, id: &str) -> Option<WallNs> {
+        self.watched.get(id).copied()
     }
 
     /// What a pod did.
@@ -127,7 +178,7 @@ impl Usage {
         self.uses.iter().filter(move |(used, _)| *used.uid == *uid)
     }
 
-    /// Whether rules were used that there was no room for, and how many uses found none.
+    /// Whether rules were used, or may have been, that there was no room for, and how many uses found none.
     pub(super) fn dropped(&self) -> (u64, u64) {
         (self.rules_dropped, self.uses_dropped)
     }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::time::WallNs;
+
 /// What security groups say of a row's connections. Only in rows of pods that policies select or that have a branch
 /// interface.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -18,6 +20,9 @@ pub struct SgRow {
     /// Why nobody judged, why that cannot be told, or what a verdict leaves open.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub why: Option<SgWhy>,
+    /// When EC2 told the oldest of what `allowed` or `no_rule` stands on: rules, prefix lists, groups on interfaces.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub told: Option<WallNs>,
 }
 
 impl SgRow {
@@ -86,6 +91,8 @@ whys! {
     UnfilteredService, "unfiltered_service", "security groups do not filter this service";
     /// Allowed, as far as the own end goes.
     PeerSideUnknown, "peer_side_unknown", "the groups of the other end are not known";
+    /// Allowed, as far as the interface at the other end goes.
+    PeerForwards, "peer_forwards", "the other end hands it on to others, whose groups are not known";
     /// No rule, and yet it was established.
     TrackedOrOtherGroups, "tracked_or_other_groups",
         "established all the same: tracked since before a rule went, or the rules or groups are others by now";
@@ -113,6 +120,8 @@ whys! {
     NodeGroupsUnknown, "node_groups_unknown", "the groups on the node's interface are not known";
     /// The rules of a group.
     RulesUnknown, "rules_unknown", "the rules of a group are not known";
+    /// What EC2 told of rules or of a prefix list.
+    RulesTooOld, "rules_too_old", "what EC2 told of a group's rules is too old to go by";
     /// The addresses of a prefix list.
     ListUnknown, "list_unknown", "the addresses of a prefix list are not known";
     /// Groups or address of the peer, on which a rule depends.

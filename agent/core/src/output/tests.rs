@@ -142,7 +142,7 @@ fn json_of_every_kind() {
 fn what_security_groups_say_stands_in_rows_of_pods_with_policies_alone() {
     let mut row = flow();
     let sg = |verdict, by, rules: &[&str], why| {
-        Some(Box::new(SgRow { verdict, by, rules: rules.iter().map(|id| Arc::from(*id)).collect(), why }))
+        Some(Box::new(SgRow { verdict, by, rules: rules.iter().map(|id| Arc::from(*id)).collect(), why, told: None }))
     };
     let json = |row: &FlowRow| -> serde_json::Value {
         serde_json::from_str(&Output::Flow(Box::new(row.clone())).to_json("n")).unwrap()

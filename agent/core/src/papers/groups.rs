@@ -88,16 +88,22 @@ pub(super) fn stale(context: &PodContext<'_>, demand: &Demand) -> Verdict {
     let (groups, says, since) = match (context.interface_groups, context.events) {
         (Some(groups), _) => {
             let object = format!("network interface {}", list(branches.iter().map(|branch| &branch.id)));
-            let says = Evidence { object, field: "Groups".to_owned(), generation: None, value: list(groups) };
-            (groups, says, None)
+            let says = |field: &str, value| Evidence {
+                object: object.clone(),
+                field: field.to_owned(),
+                generation: None,
+                value,
+            };
+            let told = context.interface_told.map(|at| says("told by EC2", at.to_string()));
+            (groups, [says("Groups", list(groups))].into_iter().chain(told).collect(), None)
         }
         (None, None) => return Verdict::CannotTell(why::EVENT_PENDING),
         (None, Some(events)) => match last_requested(events) {
             None => return Verdict::CannotTell(why::EVENT),
             Some(event) => match (&event.kind, context.instance_groups) {
-                (GroupEventKind::Groups(groups), _) => (&groups[..], event_says(pod, list(groups)), event.time),
+                (GroupEventKind::Groups(groups), _) => (&groups[..], vec![event_says(pod, list(groups))], event.time),
                 (_, None) => return Verdict::CannotTell(why::INSTANCE_GROUPS),
-                (_, Some(groups)) => (groups, event_says(pod, "the instance's groups".to_owned()), event.time),
+                (_, Some(groups)) => (groups, vec![event_says(pod, "the instance's groups".to_owned())], event.time),
             },
         },
     };
@@ -120,7 +126,7 @@ pub(super) fn stale(context: &PodContext<'_>, demand: &Demand) -> Verdict {
         list(groups),
         list(&demand.groups)
     );
-    violated(Severity::High, cause, text, evidence(demand, [says]))
+    violated(Severity::High, cause, text, evidence(demand, says))
 }
 
 /// The pod has a branch interface, or will get one, and no policy selects it.

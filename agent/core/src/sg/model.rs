@@ -239,6 +239,11 @@ impl RuleId {
         &self.0
     }
 
+    /// The same, to be kept.
+    pub fn shared(&self) -> Arc<str> {
+        Arc::clone(&self.0)
+    }
+
     /// Whether EC2 gave it, and not [`RuleId::derived`].
     pub fn is_given(&self) -> bool {
         self.0.starts_with("sgr-")

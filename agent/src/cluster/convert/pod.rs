@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use agent_core::facts::{Phase, PodFacts, WorkloadRef};
+use agent_core::facts::{Dns, Phase, PodFacts, WorkloadRef};
 
 use super::shapes::{Meta, Pod, PodSpec, PodStatus};
 use super::{Conversion, annotation, cni, container, managed, requests, workload};
@@ -27,6 +27,8 @@ pub(super) fn admitted_or_not(pod: Pod, conversion: &Conversion) -> Result<PodFa
     let owner = workload::of_pod(&pod.metadata, &name);
     facts(&name, owner, pod, conversion)
 }
+/// Name servers that a pod may name; resolvers read no more.
+const NAMESERVERS_MAX: usize = 3;
 
 /// A pod with its name and owner settled.
 pub(super) fn facts(name: &str, workload: WorkloadRef, pod: Pod, conversion: &Conversion) -> Result<PodFacts, String> {
@@ -49,6 +51,7 @@ pub(super) fn facts(name: &str, workload: WorkloadRef, pod: Pod, conversion: &Co
         deleting: metadata.deletion_timestamp.is_some(),
         phase: status.phase.as_deref().map(phase),
         host_network: spec.host_network,
+        dns: dns(&spec),
         node: spec.node_name.as_deref().filter(|node| !node.is_empty()).map(Arc::from),
         ips: ips(&status),
         service_account: account(&spec),
@@ -101,6 +104,20 @@ fn ips(status: &PodStatus) -> Vec<IpAddr> {
     let many = status.pod_ips.iter().map(|entry| entry.ip.as_str());
     let one = std::iter::once(status.pod_ip.as_str()).filter(|_| status.pod_ips.is_empty());
     many.chain(one).filter_map(|text| text.parse().ok()).collect()
+}
+
+/// An absent policy is `ClusterFirst`, which on the node's network is the node's.
+fn dns(spec: &PodSpec) -> Dns {
+    match spec.dns_policy.as_str() {
+        "" | "ClusterFirst" if spec.host_network => Dns::Node,
+        "" | "ClusterFirst" | "ClusterFirstWithHostNet" => Dns::Cluster,
+        "Default" => Dns::Node,
+        "None" => {
+            let named = spec.dns_config.nameservers.iter().filter_map(|text| text.parse().ok());
+            Dns::Named(named.take(NAMESERVERS_MAX).collect())
+        }
+        _ => Dns::Unknown,
+    }
 }
 
 fn windows(spec: &PodSpec) -> bool {

@@ -89,6 +89,15 @@ pub(super) struct PodSpec {
     pub(super) init_containers: Vec<Container>,
     pub(super) ephemeral_containers: Vec<Container>,
     pub(super) volumes: Vec<Volume>,
+    pub(super) dns_policy: String,
+    pub(super) dns_config: DnsConfig,
+}
+
+/// `spec.dnsConfig`.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct DnsConfig {
+    pub(super) nameservers: Vec<String>,
 }
 
 /// A container.

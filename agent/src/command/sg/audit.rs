@@ -18,7 +18,7 @@ const USES_SHOWN: usize = 20;
 
 /// Every SecurityGroupPolicy that is about a pod of this node: its groups, what they allow, what its pods really used, rules
 /// that no flow used since they are watched, flows that no rule explains. Asks the running agent. Exits with 1 when
-/// something cannot work or no rule explains a flow.
+/// something cannot work, when no rule explains a flow, or when a part of the answer cannot be read.
 #[derive(Args)]
 pub(super) struct Audit {
     /// How the answer looks.
@@ -36,6 +36,8 @@ struct Answer {
     groups: BTreeMap<String, GroupAudit>,
     pods: Vec<PodAudit>,
     basis: Basis,
+    /// Lines that this version cannot read, as those of a newer agent.
+    unread: usize,
 }
 
 impl Audit {
@@ -44,27 +46,27 @@ impl Audit {
         let lines: Vec<Value> = client::state(&socket.socket, Verb::SgAudit)?;
         let answer = Answer::read(&lines);
         print(&match output {
-            Shape::Json => lines.iter().fold(String::new(), |text, line| text + &line.to_string() + "\n"),
+            Shape::Json => lines::of_objects(&lines),
             Shape::Text => answer.text(),
         })?;
+        lines::warn_unread(answer.unread);
         Ok(if answer.found() { Exit::Found } else { Exit::Fine })
     }
 }
 
 impl Answer {
-    /// Lines of a kind that this version does not know are left out.
+    /// Lines of a kind that this version does not know are left out; what it should know and cannot read is counted.
     fn read(lines: &[Value]) -> Self {
         let mut answer = Self::default();
         for line in lines {
-            let value = line.clone();
+            let unread = &mut answer.unread;
             match line.get("kind").and_then(Value::as_str) {
-                Some("sg_policy") => answer.policies.extend(serde_json::from_value(value).ok()),
-                Some("sg_pod") => answer.pods.extend(serde_json::from_value(value).ok()),
-                Some("sg_basis") => answer.basis = serde_json::from_value(value).unwrap_or_default(),
-                Some("sg_group") => {
-                    let group: Option<GroupAudit> = serde_json::from_value(value).ok();
-                    answer.groups.extend(group.map(|group| (group.group.to_string(), group)));
-                }
+                Some("sg_policy") => lines::put_read(line, unread, |policy| answer.policies.push(policy)),
+                Some("sg_pod") => lines::put_read(line, unread, |pod| answer.pods.push(pod)),
+                Some("sg_basis") => lines::put_read(line, unread, |basis| answer.basis = basis),
+                Some("sg_group") => lines::put_read(line, unread, |group: GroupAudit| {
+                    answer.groups.insert(group.group.to_string(), group);
+                }),
                 _ => {}
             }
         }
@@ -73,7 +75,7 @@ impl Answer {
 
     fn found(&self) -> bool {
         let unexplained = |pod: &PodAudit| pod.uses.iter().any(|used| used.unexplained);
-        self.pods.iter().any(|pod| !pod.problems.is_empty() || unexplained(pod))
+        self.unread > 0 || self.pods.iter().any(|pod| !pod.problems.is_empty() || unexplained(pod))
     }
 
     fn text(&self) -> String {
@@ -81,12 +83,7 @@ impl Answer {
         // Writing to a string does not fail.
         let _ = self.write(&mut out);
         // Names come from workloads and from whoever names groups: no escape sequence of theirs reaches a terminal.
-        let mut clean = String::with_capacity(out.len());
-        for line in out.lines() {
-            lines::clean_into(line, &mut clean);
-            clean.push('\n');
-        }
-        clean
+        lines::clean_lines(&out)
     }
 
     fn write(&self, out: &mut String) -> fmt::Result {
@@ -109,7 +106,7 @@ impl Answer {
     }
 
     fn group(&self, out: &mut String, group: &GroupAudit) -> fmt::Result {
-        let GroupAudit { group: id, name, told, absent, watched_since, rules, rules_left_out } = group;
+        let GroupAudit { group: id, name, told, absent, watched_since: _, rules, rules_left_out } = group;
         write!(out, "\ngroup {id}")?;
         if let Some(name) = name {
             write!(out, " ({name})")?;
@@ -119,14 +116,18 @@ impl Answer {
             None => return writeln!(out, ": its rules are not known"),
             Some(told) => writeln!(out, ", rules as EC2 told them {told}")?,
         }
-        for RuleAudit { rule, side, text, connections, last_used } in rules {
+        for RuleAudit { rule, side, text, connections, last_used, perhaps, watched_since } in rules {
             write!(out, "  {:<8}{text:<40} {rule}  ", side.name())?;
             match (connections, last_used, watched_since) {
                 (Some(connections), Some(last), _) => writeln!(out, "used {connections} times, last {last}")?,
                 (_, _, None) => writeln!(out, "not watched yet")?,
                 // What was used may have found no room.
                 (None, _, Some(since)) if self.basis.rules_dropped > 0 => writeln!(out, "no use noted since {since}")?,
+                (_, _, Some(since)) if perhaps.is_some() => writeln!(out, "no use seen since {since}")?,
                 (_, _, Some(since)) => writeln!(out, "not used by pods of this node since {since}")?,
+            }
+            if let Some(connections) = perhaps {
+                writeln!(out, "            may have let {connections} more connections pass: that cannot be told")?;
             }
         }
         match rules_left_out {
@@ -159,7 +160,7 @@ impl Answer {
 }
 
 fn pod(out: &mut String, pod: &PodAudit) -> fmt::Result {
-    let PodAudit { namespace, pod, enforced, mode, groups, uses, uses_left_out, problems } = pod;
+    let PodAudit { namespace, pod, enforced, mode, groups, uses, uses_left_out, problems, cannot_tell } = pod;
     let how = match (enforced, mode) {
         (Some(true), Some(mode)) => format!("in force, {} mode", mode.name()),
         (Some(true), None) => "in force, in which mode is not known".to_owned(),
@@ -173,6 +174,9 @@ fn pod(out: &mut String, pod: &PodAudit) -> fmt::Result {
         if let Some(command) = &problem.aws_cli {
             writeln!(out, "    {command}")?;
         }
+    }
+    for doubt in cannot_tell {
+        writeln!(out, "  cannot tell {doubt}")?;
     }
     for used in uses.iter().take(USES_SHOWN) {
         let UseAudit { side, protocol, port, peer, verdict, unexplained, connections, last_used } = used;
@@ -203,7 +207,7 @@ mod tests {
         let rule = |id: &str, connections: Option<u64>| {
             let last = connections.map(|_| "2026-01-02T03:04:05Z");
             json!({"rule": id, "side": "egress", "text": "tcp 443 to 0.0.0.0/0", "connections": connections,
-                "last_used": last})
+                "last_used": last, "watched_since": "2026-01-02T03:00:00Z"})
         };
         vec![
             json!({"kind": "sg_policy", "namespace": "shop", "policy": "cart", "groups": ["sg-1"], "pods": ["cart-0"]}),
@@ -234,6 +238,34 @@ mod tests {
         assert!(!text.contains('\u{1b}'), "{text}");
         assert!(answer.found());
         assert!(!Answer::read(&lines(false)).found());
+    }
+
+    #[test]
+    fn what_may_have_been_used_and_what_cannot_be_told_stand_out() {
+        let mut lines = lines(false);
+        lines[1]["rules"][1]["perhaps"] = json!(7);
+        lines[1]["rules"][0]["watched_since"] = json!(null);
+        lines[2]["cannot_tell"] = json!(["whether its groups let DNS out over udp: its dnsPolicy is not known"]);
+        let text = Answer::read(&lines).text();
+        for part in [
+            "sgr-2  no use seen since 2026-01-02T03:00:00",
+            "may have let 7 more connections pass",
+            "cannot tell whether its groups let DNS out over udp",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert!(!text.contains("sgr-2  not used"), "{text}");
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_read_is_counted_and_is_no_success() {
+        for (at, line) in lines(false).iter().enumerate().filter(|(_, line)| line["kind"] != "of a version to come") {
+            let mut lines = lines(false);
+            lines[at] = json!({"kind": line["kind"], "of": "another version"});
+            let answer = Answer::read(&lines);
+            assert_eq!((answer.unread, answer.found()), (1, true), "{line}");
+        }
+        assert_eq!(Answer::read(&lines(false)).unread, 0);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use rusqlite::{Connection, Row};
 
 use crate::history::codes::{by_name, count, fixed, from_json, ip_text, unmapped};
 use crate::history::recent::Recent;
-use crate::history::schema::{ACTUAL_SINCE, FOLD_BITS, SG_SINCE};
+use crate::history::schema::{ACTUAL_SINCE, FOLD_BITS, SG_SINCE, SG_TOLD_SINCE};
 
 /// Entries remembered of each dictionary, at about 300 bytes: below 12 MiB in all.
 const REMEMBERED: usize = 8_192;
@@ -175,13 +175,15 @@ impl<'f> Decoder<'f> {
         if let Some(sg) = self.sg.get(&id) {
             return Ok(Some(Box::new(sg)));
         }
-        let sql = "SELECT verdict, by, why, rules FROM sg WHERE id = ?1";
-        let sg = self.file.prepare_cached(sql)?.query_row([id], |row| {
+        let told = if version(self.file)? < SG_TOLD_SINCE { "NULL" } else { "told" };
+        let sql = format!("SELECT verdict, by, why, rules, {told} FROM sg WHERE id = ?1");
+        let sg = self.file.prepare_cached(&sql)?.query_row([id], |row| {
             Ok(SgRow {
                 verdict: by_name(row.get_ref(0)?.as_str()?)?,
                 by: row.get_ref(1)?.as_str_or_null()?.map(by_name).transpose()?,
                 why: row.get_ref(2)?.as_str_or_null()?.map(by_name).transpose()?,
                 rules: from_json(row.get_ref(3)?.as_str()?)?,
+                told: row.get::<_, Option<i64>>(4)?.map(WallNs),
             })
         })?;
         self.sg.insert(id, sg.clone());

@@ -25,8 +25,10 @@ fn verdicts_of_security_groups_come_back() {
         by: Some(JudgedBy::Pod),
         rules: vec![Arc::from("sgr-1"), Arc::from("sgr-2")],
         why: Some(SgWhy::PeerSideUnknown),
+        told: Some(agent_core::time::WallNs(1_700_000_000_123_456_000)),
     };
-    let unjudged = SgRow { verdict: SgVerdict::NotJudged, by: None, rules: vec![], why: Some(SgWhy::SameNode) };
+    let unjudged =
+        SgRow { verdict: SgVerdict::NotJudged, by: None, rules: vec![], why: Some(SgWhy::SameNode), told: None };
     let rows = [
         with(flow(1, 1, 60), allowed()),
         flow(1, 2, 60),
@@ -72,7 +74,7 @@ fn a_file_of_the_version_before_is_read_and_goes_on_with_verdicts() {
     };
     assert_eq!(read().len(), 1, "as it was");
 
-    let sg = SgRow { verdict: SgVerdict::NoRule, by: Some(JudgedBy::Node), rules: vec![], why: None };
+    let sg = SgRow { verdict: SgVerdict::NoRule, by: Some(JudgedBy::Node), rules: vec![], why: None, told: None };
     let mut second = store(directory.path());
     assert_eq!(second.write(&shared([with(flow(1, 1, 70), sg.clone())]), at(70)).rows, 1);
     second.close();

@@ -169,7 +169,7 @@ pub(super) const SGP_UNFILTERED_FLOW: Entry = Entry {
     about: "In standard mode a pod's groups do not see traffic to pods of the same node, nor traffic to the outside of the VPC, which leaves by the node's address and the node's groups. Every cluster in this mode has such traffic (CoreDNS on the same node, the internet), so it is counted and not reported. A finding takes the rules of the groups, from EC2.",
     holds: "An enforced pod in standard mode made a connection past its groups, and their rules would have refused it.",
     silent: &[
-        "Connections that the groups would have let pass as well.",
+        "Connections that the pod's own groups would have let pass as well, whatever those at the other end say.",
         "Without the rules, or the CNI's setting for address translation: cannot tell. `sekisho_verdicts_total{code=\"sgp-unfiltered-flow\"}` counts such connections.",
     ],
     ends: "",
@@ -194,6 +194,8 @@ pub(super) const SGP_BLOCKED_FLOW: Entry = Entry {
     silent: &[
         "A success to that peer and port before: then it is a fail-over or a dead host. Of a pod older than the agent's watch nobody can tell, unless others get answers meanwhile or it was found before.",
         "The rules of both ends let it pass, or no group judges it (same node in standard mode): not the groups.",
+        "The pod's own rules let it out of the VPC: whose groups stand behind a public address nobody here can know, and cannot tell, unless others get answers.",
+        "A service's address is judged by the backend behind it. While that is not known, rules have no say.",
         "A pod or process without these groups gets no answer either, and no rule is known to be missing: then the peer is dead. Others count while the pod fails, before and after their answer or since, and not while they open nothing new; a pod that may have the same groups is none of them.",
         "A NetworkPolicy that selects the pod: its drops look the same. Cannot tell, and the policy is named. As long as the policies are not known, the text says so.",
         "Refused connections: somebody answered.",

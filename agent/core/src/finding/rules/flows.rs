@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::attempts::{Tally, attempts, is_other, is_past_groups};
 use crate::fast::{FastMap, FastSet};
-use crate::output::{FlowRow, Output, PeerClass};
+use crate::output::{ActualPeer, FlowRow, Output, PeerClass};
 use crate::papers::enforcement::Mode;
 use crate::time::BootNs;
 
@@ -58,6 +58,18 @@ pub(in crate::finding) enum About {
     Probe,
 }
 
+/// The other end on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::finding) enum Wire {
+    /// The one that the pod knows; a service's address, if so it is, whose backend is not known.
+    Same {
+        /// It is a service's.
+        is_service: bool,
+    },
+    /// The backend behind a service's address.
+    Backend(ActualPeer),
+}
+
 /// What is known of one pair.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::finding) struct Tries {
@@ -69,6 +81,8 @@ pub(in crate::finding) struct Tries {
     last: BootNs,
     /// Standard mode does not filter the way there.
     is_past_groups: bool,
+    /// The other end on the wire, as of the latest attempt.
+    wire: Wire,
     /// There was an answer once.
     has_succeeded: bool,
     /// It was told.
@@ -104,6 +118,8 @@ pub(in crate::finding) enum Step {
         over_ns: u64,
         /// In standard mode the groups do not see it: on this node, or out of the VPC by the node's address.
         is_past_groups: bool,
+        /// The other end on the wire, as of the latest attempt.
+        wire: Wire,
         /// What others get from the same peer.
         others: Others,
     },
@@ -163,9 +179,14 @@ impl Flows {
             };
             match uid.filter(|uid| enforced.contains_key(uid)) {
                 Some(uid) => {
-                    let is_past_groups = about != About::Probe && is_past_groups(row, pod_of_ip(ip).is_some());
+                    let wire = Wire::of(row);
+                    let on_node = match wire {
+                        Wire::Backend(ActualPeer { ip, .. }) => pod_of_ip(&ip.to_string()).is_some(),
+                        Wire::Same { .. } => pod_of_ip(ip).is_some(),
+                    };
+                    let is_past_groups = about != About::Probe && is_past_groups(row, on_node);
                     let pair = Try { uid, ip: Arc::from(ip), port, about };
-                    steps.extend(self.note(pair, tally, is_past_groups, now));
+                    steps.extend(self.note(pair, tally, (is_past_groups, wire), now));
                 }
                 // A pod of which it is not known whether it has the same groups is no other.
                 None if about != About::Probe && is_other(row, groupless) => {
@@ -181,8 +202,13 @@ impl Flows {
     /// Whom pods with groups fail to reach, the latest failure first. Of a probe the peer is the pod itself.
     pub(in crate::finding) fn unanswered_peers(&self) -> Vec<IpAddr> {
         let failing = self.tries.iter().filter(|(pair, tries)| tries.failures > 0 && pair.about != About::Probe);
+        let peer = |pair: &Try, tries: &Tries| match tries.wire {
+            Wire::Backend(ActualPeer { ip, .. }) => Some(ip),
+            Wire::Same { is_service: true } => None,
+            Wire::Same { is_service: false } => pair.ip.parse().ok(),
+        };
         let mut peers: Vec<_> =
-            failing.filter_map(|(pair, tries)| Some((Reverse(tries.last), pair.ip.parse().ok()?))).collect();
+            failing.filter_map(|(pair, tries)| Some((Reverse(tries.last), peer(pair, tries)?))).collect();
         peers.sort_unstable();
         peers.into_iter().map(|(_, ip)| ip).collect()
     }
@@ -214,7 +240,7 @@ impl Flows {
         self.unjudged.retain(|uid| is_alive(uid));
     }
 
-    fn note(&mut self, pair: Try, tally: Tally, is_past_groups: bool, now: BootNs) -> Option<Step> {
+    fn note(&mut self, pair: Try, tally: Tally, (is_past_groups, wire): (bool, Wire), now: BootNs) -> Option<Step> {
         if tally == Tally::default() {
             return None;
         }
@@ -238,7 +264,7 @@ impl Flows {
         if tries.failures == 0 || now.since(tries.last) > RUN_NS {
             (tries.first, tries.failures) = (now, 0);
         }
-        tries.is_past_groups = is_past_groups;
+        (tries.is_past_groups, tries.wire) = (is_past_groups, wire);
         tries.failures = tries.failures.saturating_add(tally.unanswered);
         tries.new = tries.new.saturating_add(tally.unanswered);
         tries.last = now;
@@ -268,8 +294,8 @@ impl Flows {
             let others = others.unwrap_or(Others::NotKnown);
             let times = if tries.is_told { tries.new } else { tries.failures };
             tries.is_told = true;
-            let Tries { failures, is_past_groups, .. } = *tries;
-            steps.push(Step::Unanswered { pair: pair.clone(), times, failures, over_ns, is_past_groups, others });
+            let Tries { failures, is_past_groups, wire, .. } = *tries;
+            steps.push(Step::Unanswered { pair: pair.clone(), times, failures, over_ns, is_past_groups, wire, others });
         }
         steps
     }
@@ -321,6 +347,19 @@ impl Flows {
             }
             self.forgotten.push_back(uid);
         }
+    }
+}
+
+impl Default for Wire {
+    fn default() -> Self {
+        Self::Same { is_service: false }
+    }
+}
+
+impl Wire {
+    fn of(row: &FlowRow) -> Self {
+        let same = Self::Same { is_service: row.peer.class == PeerClass::Service };
+        row.actual_peer.map_or(same, Self::Backend)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::flows::{About, Others, Step, Try};
+use super::flows::{About, Others, Step, Try, Wire};
 use super::judged::{self, Lack, Probes, Said};
 use super::{violation, whom, why};
 use crate::facts::{NetworkPolicyFacts, PodFacts, ProbeKind};
@@ -43,10 +43,10 @@ pub(in crate::finding) fn judge(
 ) -> Option<Outcome> {
     match step {
         Step::Works(pair) => Some(Outcome::Cleared(code(pair.about), subject(&pair, pod))),
-        Step::Unanswered { pair, times, failures, over_ns, is_past_groups, others } => {
+        Step::Unanswered { pair, times, failures, over_ns, is_past_groups, wire, others } => {
             let subject = subject(&pair, pod);
             let past = past_groups(is_past_groups, mode);
-            let tried = Tried { pair, times, failures, seconds: over_ns / 1_000_000_000, past, others };
+            let tried = Tried { pair, wire, times, failures, seconds: over_ns / 1_000_000_000, past, others };
             match tried.pair.about {
                 About::Flow => Some(flow(&tried, subject, pod, history, view)),
                 About::Dns => Some(dns(&tried, subject, pod, mode, view)),
@@ -68,6 +68,7 @@ fn past_groups(is_past_groups: bool, mode: Option<Mode>) -> Option<&'static str>
 
 struct Tried {
     pair: Try,
+    wire: Wire,
     times: u64,
     failures: u64,
     seconds: u64,
@@ -104,9 +105,14 @@ fn flow(tried: &Tried, subject: Subject, pod: &PodFacts, history: &History<'_>, 
     if history.has_forgotten {
         return Outcome::CannotTell(code, subject, why::FORGOTTEN, None);
     }
-    let known = match judged::ask(&tried.pair, pod, view) {
+    let known = match judged::ask(&tried.pair, tried.wire, pod, view) {
         Said::Missing(lack) => return lacking(code, subject, lack, tried),
         Said::NotTheGroups(why) => return Outcome::NotTheGroups(code, subject, why),
+        // That others get answers says more than their not knowing.
+        Said::OwnEndAllows if tried.others != Others::Reached => {
+            return Outcome::CannotTell(code, subject, why::OWN_END_ALLOWS, None);
+        }
+        Said::OwnEndAllows => ". Its groups let it out".to_owned(),
         Said::MissingUnlessHere(_) => String::new(),
         Said::CannotTell(known) => known,
     };
@@ -168,13 +174,14 @@ fn dns(tried: &Tried, subject: Subject, pod: &PodFacts, mode: Option<Mode>, view
         );
         return violated(code, subject, "node_local_dns", text, tried);
     }
-    match (judged::ask(&tried.pair, pod, view), tried.others) {
+    match (judged::ask(&tried.pair, tried.wire, pod, view), tried.others) {
         (_, Others::Failed) => return Outcome::CannotTell(code, subject, why::PEER_SILENT, None),
         (Said::Missing(lack), _) => return lacking(code, subject, lack, tried),
         (Said::NotTheGroups(why), _) => return Outcome::NotTheGroups(code, subject, why),
         _ if let Some(why) = tried.past => return Outcome::CannotTell(code, subject, why, None),
         (Said::MissingUnlessHere(lack), Others::Reached) => return lacking(code, subject, lack, tried),
         (_, Others::NotKnown) => return Outcome::CannotTell(code, subject, why::PEER_SILENT, None),
+        (Said::OwnEndAllows, _) => return Outcome::CannotTell(code, subject, why::OWN_END_ALLOWS, None),
         (Said::CannotTell(_), Others::Reached) => {}
     }
     // That names do not resolve is so whoever drops the queries.

@@ -2,13 +2,13 @@
 
 use std::net::IpAddr;
 
-use super::flows::{About, Try};
+use super::flows::{About, Try, Wire};
 use super::why;
 use crate::facts::PodFacts;
 use crate::finding::{Evidence, View};
 use crate::flow_groups::audit::probe_flow;
 use crate::flow_groups::{Explained, Question, Truth};
-use crate::output::{SgVerdict, SgWhy};
+use crate::output::{ActualPeer, SgVerdict, SgWhy};
 use crate::sg::{Flow, Missing, Near, Side, SideVerdict, Traffic, Transport};
 
 /// An answer.
@@ -19,6 +19,8 @@ pub(super) enum Said {
     MissingUnlessHere(Lack),
     /// The groups of all ends let it pass, or none is in its way.
     NotTheGroups(&'static str),
+    /// The pod's groups let it out, and whose groups are at the other end, out of the VPC, nobody can know.
+    OwnEndAllows,
     /// Not enough is known; what is, as the end of a sentence.
     CannotTell(String),
 }
@@ -38,13 +40,19 @@ pub(super) enum Probes {
 }
 
 /// Asks about one pair of a pod and a peer.
-pub(super) fn ask(pair: &Try, pod: &PodFacts, view: View<'_>) -> Said {
-    let Ok(peer) = pair.ip.parse::<IpAddr>() else { return Said::CannotTell(String::new()) };
+pub(super) fn ask(pair: &Try, wire: Wire, pod: &PodFacts, view: View<'_>) -> Said {
+    let (peer, port, is_service) = match wire {
+        Wire::Same { is_service } => match pair.ip.parse::<IpAddr>() {
+            Ok(ip) => (ip, pair.port, is_service),
+            Err(_) => return Said::CannotTell(String::new()),
+        },
+        Wire::Backend(ActualPeer { ip, port }) => (ip, port, false),
+    };
     let scene = view.flow_groups.scene(view.known);
     // DNS over TCP is for long answers, so what is missing is missing for UDP.
     let transport = if pair.about == About::Dns { Transport::Udp } else { Transport::Tcp };
-    let traffic = Traffic::Port(transport, pair.port);
-    let truth = scene.truth(&Question { pod, outbound: true, local: None, peer, traffic });
+    let traffic = Traffic::Port(transport, port);
+    let truth = scene.truth(&Question { pod, outbound: true, local: None, peer, traffic, is_service });
     let judged = match &truth {
         Truth::Judged(judged) => judged,
         Truth::NotJudged(SgWhy::LinkLocal) | Truth::CannotTell(_) => return Said::CannotTell(String::new()),
@@ -54,6 +62,8 @@ pub(super) fn ask(pair: &Try, pod: &PodFacts, view: View<'_>) -> Said {
     let lack = || lack(&explained, &judged.flow);
     match (explained.row.verdict, explained.row.why) {
         (SgVerdict::NoRule, _) => lack().map_or_else(|| Said::CannotTell(String::new()), Said::Missing),
+        // Behind a public address there may be groups that nobody here can know.
+        (SgVerdict::Allowed, None) if judged.is_public => Said::OwnEndAllows,
         (SgVerdict::Allowed, None) => Said::NotTheGroups(why::ALLOWED),
         (SgVerdict::NotJudged, _) => Said::NotTheGroups(why::NOT_JUDGED),
         (SgVerdict::Allowed, Some(why)) => {
@@ -75,7 +85,8 @@ pub(super) fn probes(pod: &PodFacts, port: u16, view: View<'_>) -> Probes {
     let (Some(own), Some(flow)) = (scene.interface_groups(pod), probe_flow(node, pod, port)) else {
         return Probes::CannotTell;
     };
-    let others = scene.node_groups();
+    let own = own.groups;
+    let others = scene.node_groups().map(|held| held.groups);
     let compiled = scene.compiled();
     match compiled.judge(&flow, Side::Ingress, Some(&own), others.as_deref()) {
         SideVerdict::Allowed(_) => Probes::Admitted,

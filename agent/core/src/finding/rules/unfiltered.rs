@@ -1,14 +1,12 @@
 //! Connections past the groups of pods in standard mode: to a pod of the same node, or out of the VPC by the node's
 //! address.
 
-use std::net::IpAddr;
-
 use super::{violation, whom};
 use crate::facts::PodFacts;
 use crate::finding::{Evidence, Severity, Subject, Violation};
-use crate::flow_groups::{Question, Scene, is_answered};
-use crate::output::{FlowRow, JudgedBy, PeerClass, Protocol, SgVerdict, SgWhy};
-use crate::sg::{Missing, Traffic, Transport};
+use crate::flow_groups::{Question, Scene, is_answered, on_the_wire};
+use crate::output::{FlowRow, JudgedBy, PeerClass, SgWhy};
+use crate::sg::{Missing, SideVerdict};
 
 /// What there is to say of a row.
 pub(in crate::finding) enum Past {
@@ -31,11 +29,13 @@ pub(in crate::finding) fn judge(row: &FlowRow, pod: &PodFacts, subject: &Subject
     let Some(question) = question(row, pod) else { return Past::CannotTell };
     let Some(judged) = scene.had_it_been_judged(&question) else { return Past::CannotTell };
     let explained = scene.explain(&judged);
-    match explained.row.verdict {
-        SgVerdict::Allowed | SgVerdict::NotJudged => Past::Allowed,
-        SgVerdict::CannotTell => Past::CannotTell,
-        SgVerdict::NoRule => {
-            let missing = explained.missing.iter().map(Missing::text).collect::<Vec<_>>().join("; ");
+    // Its own groups are what it went past: those of the other end are another pod's, or nobody's.
+    match explained.verdict.side(judged.side) {
+        SideVerdict::Allowed(_) | SideVerdict::Unfiltered(_) => Past::Allowed,
+        SideVerdict::CannotTell(_) | SideVerdict::NotJudged => Past::CannotTell,
+        SideVerdict::NoRule => {
+            let own = explained.missing.iter().filter(|missing| missing.side == judged.side);
+            let missing = own.map(Missing::text).collect::<Vec<_>>().join("; ");
             let flow = judged.flow.text();
             let text =
                 format!("{} made a connection past its security groups, {how}: {flow}, and {missing}", whom(subject));
@@ -75,12 +75,7 @@ fn way(row: &FlowRow) -> Option<(&'static str, &'static str)> {
 }
 
 fn question<'a>(row: &FlowRow, pod: &'a PodFacts) -> Option<Question<'a>> {
-    let peer: IpAddr = row.peer.ip.as_ref()?.parse().ok()?;
-    let transport = match row.protocol? {
-        Protocol::Tcp => Transport::Tcp,
-        Protocol::Udp => Transport::Udp,
-    };
-    let traffic = Traffic::Port(transport, row.service_port?);
+    let (peer, traffic, is_service) = on_the_wire(row)?;
     // The pod's address as its interface has it, whatever the connection used.
-    Some(Question { pod, outbound: true, local: None, peer, traffic })
+    Some(Question { pod, outbound: true, local: None, peer, traffic, is_service })
 }

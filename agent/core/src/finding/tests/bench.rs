@@ -78,6 +78,18 @@ impl Bench {
         }
     }
 
+    /// The rows of the fold that is open now.
+    pub(super) fn fold(&mut self) -> Vec<Output> {
+        let mut rows = Vec::new();
+        for _ in 0..10 {
+            self.second += 1;
+            let wall = WallNs((EPOCH + i64::try_from(self.second).unwrap()) * 1_000_000_000);
+            self.engine.handle(Input::Tick { boot: BootNs(self.second * SECOND), wall }, &mut rows);
+        }
+        rows.retain(|output| matches!(output, Output::Flow(_)));
+        rows
+    }
+
     /// Two evaluations.
     pub(super) fn evaluate_twice(&mut self) {
         self.wait(20);

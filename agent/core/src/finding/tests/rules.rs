@@ -278,6 +278,7 @@ fn groups_of_the_real_interface_make_a_pod_stale_and_fresh_again() {
     bench.evaluate_twice();
     assert_eq!(bench.open().iter().map(|(code, ..)| *code).collect::<Vec<_>>(), [Code::SgpStale]);
     assert_eq!(evidence(&bench.row(Code::SgpStale), "Groups"), ["sg-other"]);
+    assert_eq!(evidence(&bench.row(Code::SgpStale), "told by EC2"), [at().to_string()]);
     let back = vec![interface("eni-1", "sg-pod", "10.0.9.1")];
     ec2(&mut bench, Ec2Fact::Interfaces { interfaces: back, missing: vec![], at: at() });
     bench.evaluate_twice();
@@ -309,4 +310,81 @@ fn a_cluster_security_group_is_known_by_its_tag_or_its_name() {
     assert_eq!(causes(vec![tagged("sg-pod", "blue"), tagged("sg-node", "green")]), cluster_group("other_cluster"));
     assert_eq!(causes(vec![named("sg-pod", "eks-cluster-sg-my-blue-123456")]), cluster_group("cluster_group"));
     assert_eq!(causes(vec![named("sg-pod", "database-clients")]), []);
+}
+
+#[test]
+fn what_the_pods_own_groups_let_out_of_the_vpc_is_neither_blamed_on_them_nor_do_they_go_free() {
+    let web = rule("web", Side::Egress, Transport::Tcp, 443, "0.0.0.0/0");
+    let mut bench = bench(enforced(1), true, vec![web]);
+    tries(&mut bench, pod_cgroup(1), ("93.184.216.34", 443), 4);
+    // A public address may be a load balancer's, whose groups drop.
+    assert_eq!((bench.open(), bench.doubts(Code::SgpBlockedFlow)), (vec![], vec!["own_end_allows_it".to_owned()]));
+    tries(&mut bench, pod_cgroup(1), ("93.184.216.34", 80), 4);
+    assert_eq!(bench.open(), [(Code::SgpBlockedFlow, Severity::Medium, "egress_rule_missing".to_owned())]);
+}
+
+#[test]
+fn a_connection_past_the_groups_is_measured_by_the_pods_own_end() {
+    let connect = |rules: Vec<Rule>| {
+        let mut bench = bench(enforced(1), false, rules);
+        bench.feed(crate::testing::pods([enforced(1), enforced(3)]));
+        bench.host(links(&[(1, false), (3, false)]));
+        let interfaces = vec![interface("eni-3", "sg-shut", "10.0.9.3")];
+        ec2(&mut bench, Ec2Fact::Interfaces { interfaces, missing: vec![], at: at() });
+        groups(&mut bench, vec![group("sg-shut", vec![])]);
+        bench.wait(20);
+        let ends = ends("10.0.9.1", 40_000, "10.0.9.3", 5432);
+        bench.feed(Input::Tcp(TcpFact { cgroup_id: pod_cgroup(1), ends, ..tcp(1) }));
+        // The other end's row names it.
+        let ends = crate::testing::ends("10.0.9.3", 5432, "10.0.9.1", 40_000);
+        let direction = agent_ebpf::wire::Direction::Inbound;
+        bench.feed(Input::Tcp(TcpFact { cgroup_id: pod_cgroup(3), ends, direction, ..tcp(2) }));
+        bench.wait(10);
+        let past = bench.open().into_iter().filter(|(code, ..)| *code == Code::SgpUnfilteredFlow).count();
+        (past, bench.doubts(Code::SgpUnfilteredFlow))
+    };
+    let db = rule("db", Side::Egress, Transport::Tcp, 5432, "10.0.0.0/16");
+    assert_eq!(connect(vec![db]), (0, vec![]), "that the other pod's groups admit nobody is not its doing");
+    assert_eq!(connect(vec![]).0, 1);
+}
+
+#[test]
+fn a_blocked_flow_to_a_service_is_judged_by_its_backend() {
+    use crate::output::{ActualPeer, Output, PeerClass};
+    let db = rule("db", Side::Egress, Transport::Tcp, 5432, "10.0.0.0/16");
+    let told = |actual_peer: Option<ActualPeer>| {
+        let mut bench = bench(enforced(1), true, vec![db.clone()]);
+        let fact = TcpFact {
+            cgroup_id: pod_cgroup(1),
+            outcome: Outcome::TimedOut,
+            established: false,
+            retransmits: 3,
+            srtt_us: None,
+            bytes_sent: 0,
+            bytes_received: 0,
+            ends: ends("10.0.9.1", 40_000, "172.20.0.50", 5432),
+            ..tcp(1)
+        };
+        let outputs = crate::testing::feed(&mut bench.engine, [Input::Tcp(fact)]);
+        assert!(outputs.is_empty());
+        let mut rows = bench.fold();
+        let [Output::Flow(row)] = &mut rows[..] else { panic!("{rows:?}") };
+        (row.peer.class, row.actual_peer) = (PeerClass::Service, actual_peer);
+        for _ in 0..4 {
+            bench.engine.judge_rows(&mut rows);
+            bench.wait(10);
+        }
+        let wished: Vec<String> = bench.engine.wishes().peers.iter().map(ToString::to_string).collect();
+        (bench.row(Code::SgpBlockedFlow), wished)
+    };
+    let backend = |port| Some(ActualPeer { ip: DB.parse().unwrap(), port });
+    let (row, wished) = told(backend(5433));
+    assert_eq!((&*row.cause, &*row.subject.peer), ("egress_rule_missing", "172.20.0.50:5432/tcp"));
+    assert!(row.text.ends_with("sg-pod has no egress rule for tcp 5433 to 10.0.5.5/32"), "{}", row.text);
+    assert_eq!(wished, [DB]);
+    let (row, _) = told(backend(5432));
+    assert!(row.text.contains("let it out by sgr-db; the groups of the other end are not known"), "{}", row.text);
+    let (row, wished) = told(None);
+    assert!(row.text.contains("it may be the address of a service"), "{}", row.text);
+    assert_eq!(wished, Vec::<String>::new(), "a service's address is nobody's");
 }

@@ -91,3 +91,29 @@ fn what_is_kept_of_uses_is_bounded_and_what_found_no_room_is_counted() {
     let pod = audit.pods.iter().find(|pod| &*pod.pod == "cart-1").unwrap();
     assert_eq!((pod.uses.len(), pod.uses_left_out), (1_000, 3_096));
 }
+
+#[test]
+fn who_resolves_a_pods_names_decides_whether_its_groups_are_in_the_way() {
+    use crate::facts::{ClusterFact, Dns};
+    use crate::testing::{cluster, enforced};
+    let told = |dns: Dns| {
+        let mut world = World::new(true);
+        let pod = crate::facts::PodFacts { dns, ..enforced(1) };
+        world.feed(cluster(ClusterFact::Pod(std::sync::Arc::new(pod))));
+        world.wait(1);
+        let audit = world.engine.audit();
+        let pod = audit.pods.into_iter().find(|pod| &*pod.pod == "cart-1").unwrap();
+        (pod.problems.into_iter().map(|problem| problem.text).collect::<Vec<_>>(), pod.cannot_tell)
+    };
+    let named = |servers: &[&str]| Dns::Named(servers.iter().map(|ip| ip.parse().unwrap()).collect());
+    let (problems, open) = told(named(&["10.0.5.53"]));
+    assert!(problems.len() == 2 && problems[0].contains("udp 53 to 10.0.5.53/32"), "{problems:?}");
+    assert_eq!(open, Vec::<String>::new());
+    // AWS's own is not filtered, and one that may be asked is enough.
+    assert_eq!(told(named(&["10.0.0.2"])), (vec![], vec![]));
+    assert_eq!(told(named(&["10.0.5.53", "169.254.169.253"])), (vec![], vec![]));
+    for (dns, part) in [(Dns::Node, "node's resolvers"), (Dns::Unknown, "dnsPolicy is not known")] {
+        let (problems, open) = told(dns);
+        assert!(problems.is_empty() && open.len() == 2 && open[0].contains(part), "{open:?}");
+    }
+}

@@ -50,3 +50,18 @@ fn what_was_told_long_ago_settles_nothing() {
     world.ec2(own(WallNs(0)));
     assert_eq!(world.outbound(1, "10.0.5.5", 5432), no(CANNOT_TELL, SgWhy::InterfaceGroupsUnknown));
 }
+
+#[test]
+fn a_pod_that_ended_has_its_address_no_more() {
+    use crate::facts::{ClusterFact, Phase, PodFacts};
+    use crate::testing::{cluster, enforced};
+    let mut world = World::new(false);
+    let groups = vec!["sg-pod".parse().unwrap()];
+    let branch = InterfaceFacts { kind: Some("branch".into()), groups, ..interface("eni-3", "10.0.9.3") };
+    world.ec2(Ec2Fact::Interfaces { interfaces: vec![branch], missing: vec![], at: WallNs(i64::MAX) });
+    assert_eq!(world.outbound(1, "10.0.9.3", 5432), no(SgVerdict::NotJudged, SgWhy::SameNode));
+    let ended = PodFacts { phase: Some(Phase::Succeeded), ..enforced(3) };
+    world.feed(cluster(ClusterFact::Pod(std::sync::Arc::new(ended))));
+    // It may be another's by now, on another node, with other groups.
+    assert_eq!(world.outbound(1, "10.0.9.3", 5432), said(ALLOWED, POD, "sgr-db", Some(SgWhy::PeerSideUnknown)));
+}

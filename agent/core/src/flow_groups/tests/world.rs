@@ -12,7 +12,7 @@ use crate::facts::{
     Selector,
 };
 use crate::input::{Input, TcpFact};
-use crate::output::{FlowRow, JudgedBy, Output, SgVerdict, SgWhy};
+use crate::output::{FlowRow, JudgedBy, Output, SgRow, SgVerdict, SgWhy};
 use crate::sg::{Group, Peer, Rule, RuleId, Service, Side, Transport};
 use crate::testing::*;
 use crate::time::{BootNs, WallNs};
@@ -45,7 +45,7 @@ pub(super) fn ip(text: &str) -> IpAddr {
 }
 
 /// `sgr-NAME`: TCP to one port, and one peer: a range or a group.
-fn rule(name: &str, side: Side, port: Option<u16>, peer: &str) -> Rule {
+pub(super) fn rule(name: &str, side: Side, port: Option<u16>, peer: &str) -> Rule {
     let service =
         port.map_or(Service::All, |port| Service::Ports { transport: Transport::Tcp, first: port, last: port });
     let peer = match peer.parse() {
@@ -55,7 +55,7 @@ fn rule(name: &str, side: Side, port: Option<u16>, peer: &str) -> Rule {
     Rule { id: RuleId::given(&format!("sgr-{name}")), side, service, peer }
 }
 
-fn group(id: &str, rules: Vec<Rule>) -> GroupFacts {
+pub(super) fn group(id: &str, rules: Vec<Rule>) -> GroupFacts {
     GroupFacts {
         group: Group { id: id.parse().unwrap(), name: Some(format!("the-{id}").into()), vpc: None, owner: None, rules },
         clusters: vec![],
@@ -63,6 +63,11 @@ fn group(id: &str, rules: Vec<Rule>) -> GroupFacts {
 }
 
 pub(super) fn groups() -> Ec2Fact {
+    groups_at(EPOCH + 1)
+}
+
+/// Told at a second of the wall clock.
+pub(super) fn groups_at(second: i64) -> Ec2Fact {
     let groups = vec![
         group(
             "sg-pod",
@@ -77,10 +82,10 @@ pub(super) fn groups() -> Ec2Fact {
         group("sg-node", vec![rule("node-out", Side::Egress, None, "0.0.0.0/0")]),
         group("sg-cache", vec![rule("cache-in", Side::Ingress, Some(6379), "sg-pod")]),
     ];
-    Ec2Fact::Groups { groups, missing: vec![], at: WallNs((EPOCH + 1) * 1_000_000_000) }
+    Ec2Fact::Groups { groups, missing: vec![], at: WallNs(second * 1_000_000_000) }
 }
 
-fn interface(id: &str, groups: &[&str], addresses: &[&str]) -> InterfaceFacts {
+pub(super) fn interface(id: &str, groups: &[&str], addresses: &[&str]) -> InterfaceFacts {
     InterfaceFacts {
         id: id.into(),
         groups: groups.iter().map(|id| id.parse().unwrap()).collect(),
@@ -186,6 +191,27 @@ impl World {
         }
     }
 
+    /// The wall clock's second.
+    pub(super) fn second(&self) -> i64 {
+        EPOCH + i64::try_from(self.second).unwrap()
+    }
+
+    /// The last row.
+    pub(super) fn row(&self) -> &FlowRow {
+        self.rows.last().unwrap()
+    }
+
+    /// What the last row says once it is changed.
+    pub(super) fn again(&mut self, change: impl FnOnce(&mut FlowRow)) -> Option<Said> {
+        let mut row = self.row().clone();
+        change(&mut row);
+        row.sg = None;
+        let mut rows = [Output::Flow(Box::new(row))];
+        self.engine.judge_rows(&mut rows);
+        let [Output::Flow(row)] = &rows else { panic!("{rows:?}") };
+        row.sg.as_deref().map(Said::of)
+    }
+
     pub(super) fn outbound(&mut self, n: u32, peer: &str, port: u16) -> Option<Said> {
         // Without an answer, so that a missing rule is no riddle.
         self.flow(n, Direction::Outbound, peer, port, Outcome::TimedOut)
@@ -234,7 +260,12 @@ impl World {
         self.feed(Input::Tcp(fact));
         self.wait(10);
         let [row] = &self.rows[..] else { panic!("{:?}", self.rows) };
-        let sg = row.sg.as_deref()?;
-        Some(Said { verdict: sg.verdict, by: sg.by, rules: sg.rules.join(","), why: sg.why })
+        row.sg.as_deref().map(Said::of)
+    }
+}
+
+impl Said {
+    fn of(sg: &SgRow) -> Self {
+        Self { verdict: sg.verdict, by: sg.by, rules: sg.rules.join(","), why: sg.why }
     }
 }
