@@ -43,6 +43,12 @@ use tokio::sync::{mpsc, watch};
 pub(crate) use self::calls::{actions, gives};
 pub(crate) use self::examine::{Examined, examine};
 
+/// Nodes when nobody says how many. With a hundred a node makes a call in 100 s in the long run; nine in the quarter of an
+/// hour between two rounds, which take about seven.
+const FLEET_NODES: u32 = 100;
+/// A cluster has up to some ten thousand.
+const FLEET_NODES_MAX: u32 = 100_000;
+
 /// How EC2 is reached and how often it is asked.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
@@ -50,8 +56,8 @@ pub(crate) struct Options {
     pub(crate) region: Option<String>,
     /// Where EC2 is instead of at its public name, as `https://vpce-….vpce.amazonaws.com`.
     pub(crate) endpoint: Option<String>,
-    /// Nodes that share the account's calls.
-    pub(crate) fleet_nodes: u32,
+    /// Nodes that share the account's calls; `None`: as many as the cluster has, and [`FLEET_NODES`] as long as nobody says.
+    pub(crate) fleet_nodes: Option<u32>,
     /// What is known is asked for again after this long at the soonest.
     pub(crate) refresh: Duration,
     /// Where answers are kept; `None`: nowhere.
@@ -65,9 +71,14 @@ pub(crate) struct Options {
 // === impl Options ===
 
 impl Options {
+    /// Nodes that share the account's calls, as far as that is known; `told`: what the cluster says.
+    fn nodes(&self, told: Option<u32>) -> u32 {
+        self.fleet_nodes.or(told).unwrap_or(FLEET_NODES).clamp(1, FLEET_NODES_MAX)
+    }
+
     /// What is known is asked for again after this long: all nodes together make about one round of calls a second.
-    fn interval(&self) -> Duration {
-        self.refresh.max(Duration::from_secs(1) * self.fleet_nodes)
+    fn interval(&self, nodes: u32) -> Duration {
+        self.refresh.max(Duration::from_secs(1) * nodes)
     }
 }
 

@@ -9,7 +9,8 @@
 //!        ├─▶ accounts ──gets─┤    metadata only, when a pod names one, and again every few minutes
 //!        └─▶ events ───lists─┤    of the VPC resource controller, once a new pod with a branch interface
 //! services ──────────watch───┤    of all namespaces; the API server's endpoints are read every few minutes
-//! node, CNINode, CSINode ────┘    each a watch of one object
+//! node, CNINode, CSINode ────┤    each a watch of one object
+//! number of nodes ───────────┘    a list of one item, once an hour
 //! ```
 //!
 //! What the agent costs the API server: four to six watches a node; first lists from the watch cache; all but pods start
@@ -21,6 +22,7 @@ pub(crate) mod convert;
 mod directory;
 mod disk;
 mod examine;
+mod fleet;
 mod group_events;
 mod kinds;
 mod known;
@@ -117,6 +119,7 @@ pub(crate) fn new(options: Options, tell: mpsc::Sender<Vec<Input>>) -> Cluster {
             accounts::follow(&access, &teller, &options, wants.clone()),
             group_events::follow(&access, &teller, jitter, wants),
             nodes::follow(&access, &teller, &options),
+            fleet::follow(&access, &teller, options.start_jitter),
             disk::keep(file.as_ref(), &teller),
             services::follow(&access, &teller, jitter),
             remote::answer(&access, &teller, lookups),

@@ -47,6 +47,7 @@ pub struct Cluster {
     network_policies: Option<Vec<Arc<NetworkPolicyFacts>>>,
     accounts: FastMap<ObjectName, Found<Arc<ServiceAccountFacts>>>,
     node: Option<Arc<NodeFacts>>,
+    fleet_nodes: Option<u32>,
     cni_node: Option<Found<CniNodeFacts>>,
     csi_node: Option<Found<CsiNodeFacts>>,
     events: FastMap<Arc<str>, Vec<GroupEvent>>,
@@ -162,6 +163,7 @@ impl Cluster {
                     self.pods.leave_out_other_nodes(self.node_name().as_ref(), now, &mut self.counts);
                 }
             }
+            ClusterFact::FleetNodes(nodes) => self.fleet_nodes = Some(nodes),
             ClusterFact::CniNode(node) => self.cni_node = Some(node.into()),
             ClusterFact::CsiNode(node) => self.csi_node = Some(node.into()),
             ClusterFact::GroupEvents { uid, mut events } => {
@@ -196,6 +198,11 @@ impl Cluster {
     /// The pods of this node.
     pub fn pods(&self) -> &Pods {
         &self.pods
+    }
+
+    /// How many nodes the cluster has; `None`: not told.
+    pub fn fleet_nodes(&self) -> Option<u32> {
+        self.fleet_nodes
     }
 
     /// Whether anybody tells pods: a first list came, or somebody tries to get one.

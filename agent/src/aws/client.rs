@@ -39,7 +39,7 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn new(options: &Options) -> Self {
-        let bucket = Bucket::new(options.fleet_nodes, Instant::now());
+        let bucket = Bucket::new(options.nodes(None), Instant::now());
         Self { access: Access::new(options), http: None, bucket }
     }
 

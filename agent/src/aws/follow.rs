@@ -54,6 +54,8 @@ pub(super) struct Follower {
     client: Client,
     known: Known,
     tell: mpsc::Sender<Vec<Input>>,
+    /// That share the account's calls.
+    nodes: u32,
     /// Of all calls.
     throttled: Backoff,
     credentials: Backoff,
@@ -77,8 +79,10 @@ pub(super) struct Follower {
 impl Follower {
     pub(super) fn new(options: Options, tell: mpsc::Sender<Vec<Input>>) -> Self {
         let file = options.file.clone().map(|path| kept::File::new(path, Arc::clone(&options.node), FORM));
+        let nodes = options.nodes(None);
         Self {
             client: Client::new(&options),
+            nodes,
             known: Known::default(),
             tell,
             throttled: Backoff::new(pace::THROTTLED),
@@ -88,7 +92,7 @@ impl Follower {
             unreadable: BTreeMap::new(),
             turns: Turns::default(),
             settled: None,
-            old: pace::jittered(options.interval()),
+            old: pace::jittered(options.interval(nodes)),
             file,
             is_unsaved: false,
             written: None,
@@ -108,6 +112,13 @@ impl Follower {
 
     /// One look at what is wished for: asks as long as there is something to ask and it may be asked.
     pub(super) async fn look(&mut self, wishes: &Ec2Wishes) {
+        let nodes = self.options.nodes(wishes.fleet_nodes);
+        if nodes != self.nodes {
+            tracing::info!(nodes, "so many nodes share the calls of EC2");
+            self.nodes = nodes;
+            self.old = pace::jittered(self.options.interval(nodes));
+            self.client.bucket().share(nodes, Instant::now());
+        }
         loop {
             let mut targets = Targets::new(wishes, &self.known);
             let now = Instant::now();
@@ -130,7 +141,7 @@ impl Follower {
         let news = targets.next(&self.known, Look::News, when, may).map(|(_, ask)| ask);
         let old = targets.next(&self.known, Look::Old, when, may);
         let is_settled = if news.is_some() {
-            let settle = SETTLE_MIN + (SETTLE_PER_NODE * self.options.fleet_nodes).mul_f64(fastrand::f64());
+            let settle = SETTLE_MIN + (SETTLE_PER_NODE * self.nodes).mul_f64(fastrand::f64());
             *self.settled.get_or_insert(now + settle) <= now
         } else {
             self.settled = None;
@@ -153,7 +164,7 @@ impl Follower {
         };
         match told {
             Ok((fact, troubles)) => {
-                self.old = pace::jittered(self.options.interval());
+                self.old = pace::jittered(self.options.interval(self.nodes));
                 self.is_unsaved = true;
                 let mut facts: Vec<Ec2Fact> = fact.into_iter().collect();
                 // One that answered in part has worked, and says what is wrong; its pause is not over before it begins.

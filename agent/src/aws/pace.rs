@@ -49,8 +49,13 @@ pub(super) struct Backoff {
 
 impl Bucket {
     pub(super) fn new(fleet_nodes: u32, now: Instant) -> Self {
-        let nodes = f64::from(fleet_nodes.max(1));
-        Self { tokens: BURST, per_second: FLEET_CALLS_PER_SECOND / nodes, at: now }
+        Self { tokens: BURST, per_second: share(fleet_nodes), at: now }
+    }
+
+    /// From now on so many nodes share the calls.
+    pub(super) fn share(&mut self, fleet_nodes: u32, now: Instant) {
+        self.fill(now);
+        self.per_second = share(fleet_nodes);
     }
 
     /// A call was made.
@@ -76,6 +81,11 @@ impl Bucket {
         self.tokens = (self.tokens + seconds * self.per_second).min(BURST);
         self.at = self.at.max(now);
     }
+}
+
+/// Calls a second of one node.
+fn share(fleet_nodes: u32) -> f64 {
+    FLEET_CALLS_PER_SECOND / f64::from(fleet_nodes.max(1))
 }
 
 // === impl Backoff ===
@@ -138,6 +148,19 @@ mod tests {
             }
         }
         assert_eq!(made, 30 + 35, "the burst, and one in 100 s, the last of which is not full yet");
+    }
+
+    #[test]
+    fn a_fleet_that_shrinks_gives_each_node_more() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(1_000, start);
+        while bucket.has_for_news(start) {
+            bucket.spend(start);
+        }
+        let later = start + Duration::from_secs(500);
+        bucket.share(10, later);
+        assert!(!bucket.has_for_news(later), "half a call by the old share");
+        assert!(bucket.has_for_news(later + Duration::from_secs(6)));
     }
 
     #[test]

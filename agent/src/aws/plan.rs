@@ -63,7 +63,7 @@ pub(super) struct When {
 
 impl Targets {
     pub(super) fn new(wishes: &Ec2Wishes, known: &Known) -> Self {
-        let Ec2Wishes { interfaces, macs, groups, peers, instance_type } = wishes.clone();
+        let Ec2Wishes { interfaces, macs, groups, peers, instance_type, fleet_nodes: _ } = wishes.clone();
         let branches = interfaces.iter().filter_map(|id| known.interfaces.get(id)?.what.as_ref());
         let here: Vec<&InterfaceFacts> = known.own(&macs).chain(branches).collect();
         let subnets = here.iter().filter_map(|one| one.subnet.clone()).take(SUBNETS_MAX).collect();

@@ -31,6 +31,8 @@ pub(super) struct Known {
     #[serde(default)]
     pub(super) api_endpoints: Vec<SocketAddr>,
     pub(super) node: Option<Arc<NodeFacts>>,
+    #[serde(default)]
+    pub(super) fleet_nodes: Option<u32>,
     pub(super) cni_node: Option<CniNodeFacts>,
     pub(super) csi_node: Option<CsiNodeFacts>,
     /// By the pod's uid.
@@ -99,6 +101,7 @@ impl Known {
                 true
             }
             ClusterFact::Node(node) => self.node.replace(Arc::clone(node)).as_ref() != Some(node),
+            ClusterFact::FleetNodes(nodes) => self.fleet_nodes.replace(*nodes) != Some(*nodes),
             ClusterFact::CniNode(node) => {
                 // That there is none is news when nobody has said so yet.
                 let new = self.cni_node != *node || !self.fresh_at.contains_key(&Source::CniNode);
@@ -137,6 +140,7 @@ impl Known {
             facts.push(ClusterFact::ApiEndpoints(self.api_endpoints.clone()));
         }
         facts.extend(self.node.iter().map(|node| ClusterFact::Node(Arc::clone(node))));
+        facts.extend(self.fleet_nodes.map(ClusterFact::FleetNodes));
         // Of these an absent one is known only by a source that answered.
         if self.fresh_at.contains_key(&Source::CniNode) {
             facts.push(ClusterFact::CniNode(self.cni_node.clone()));

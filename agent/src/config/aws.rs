@@ -6,8 +6,8 @@ use std::ops::RangeInclusive;
 use hyper::Uri;
 use serde::{Deserialize, Serialize};
 
-/// A cluster has up to some ten thousand nodes; an account may have several.
-pub(super) const FLEET_NODES: RangeInclusive<u32> = 1..=100_000;
+/// A cluster has up to some ten thousand nodes; an account may have several. 0: as the cluster says.
+pub(super) const FLEET_NODES: RangeInclusive<u32> = 0..=100_000;
 /// Up to a day.
 pub(super) const REFRESH_SECONDS: RangeInclusive<u32> = 1..=86_400;
 /// Longest name of a region; the longest today has 14 characters.
@@ -23,7 +23,7 @@ pub(crate) struct Aws {
     pub(crate) region: String,
     /// Where EC2 is; empty: at its public name.
     pub(crate) endpoint: String,
-    /// Nodes that share the account's calls.
+    /// Nodes that share the account's calls; 0: as many as the cluster has.
     pub(crate) fleet_nodes: u32,
     /// Age at which answers are asked for again, at the soonest.
     pub(crate) refresh_seconds: u32,
@@ -43,15 +43,7 @@ pub(crate) enum Mode {
 
 impl Default for Aws {
     fn default() -> Self {
-        Self {
-            mode: Mode::Auto,
-            region: String::new(),
-            endpoint: String::new(),
-            // With a hundred nodes a node makes a call in 100 s in the long run; nine in the quarter of an hour between two
-            // rounds, which take about seven.
-            fleet_nodes: 100,
-            refresh_seconds: 900,
-        }
+        Self { mode: Mode::Auto, region: String::new(), endpoint: String::new(), fleet_nodes: 0, refresh_seconds: 900 }
     }
 }
 

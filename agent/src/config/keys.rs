@@ -207,7 +207,7 @@ pub(super) const KEYS: &[Key] = &[
     Key {
         name: "aws.fleet_nodes",
         flag: None,
-        allowed: "1 to 100000",
+        allowed: "1 to 100000; 0: as many as the cluster has, 100 where it does not say",
         text: "Nodes whose agents share the account's EC2 calls. All of them together make about one call a second.",
         set: |config, text| put(&mut config.aws.fleet_nodes, text),
         get: |config| config.aws.fleet_nodes.to_string(),
@@ -216,7 +216,7 @@ pub(super) const KEYS: &[Key] = &[
         name: "aws.refresh_seconds",
         flag: None,
         allowed: "1 to 86400",
-        text: "What EC2 told is asked for again after this long, or after a second for each of `aws.fleet_nodes` when that is longer, and up to a quarter more.",
+        text: "What EC2 told is asked for again after this long, or after a second for each of these nodes when that is longer, and up to a quarter more.",
         set: |config, text| put(&mut config.aws.refresh_seconds, text),
         get: |config| config.aws.refresh_seconds.to_string(),
     },

@@ -114,7 +114,7 @@ fn values_out_of_range_name_key_value_origin_and_range() {
         ("aws.endpoint", "http://192.0.2.1"),
         ("aws.endpoint", "https://ec2.example/path"),
         ("aws.endpoint", "https://user@ec2.example"),
-        ("aws.fleet_nodes", "0"),
+        ("aws.fleet_nodes", "100001"),
         ("aws.refresh_seconds", "86401"),
         ("node_name", "two words"),
         ("standalone", "yes"),
@@ -154,6 +154,7 @@ fn ends_of_the_ranges_are_allowed() {
         ("aws.endpoint", "http://127.0.0.1:5000"),
         ("aws.endpoint", "http://[::1]:5000"),
         ("aws.endpoint", "https://vpce-1.ec2.eu-central-1.vpce.amazonaws.com"),
+        ("aws.fleet_nodes", "0"),
         ("aws.fleet_nodes", "1"),
         ("roots.cgroup", ""),
     ] {

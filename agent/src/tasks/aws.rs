@@ -48,7 +48,7 @@ fn options(config: &Config, node: &Arc<str>) -> Options {
     Options {
         region: given(&config.aws.region),
         endpoint: given(&config.aws.endpoint),
-        fleet_nodes: config.aws.fleet_nodes,
+        fleet_nodes: Some(config.aws.fleet_nodes).filter(|nodes| *nodes > 0),
         refresh: Duration::from_secs(config.aws.refresh_seconds.into()),
         file: Some(config.data_dir.join(FILE)),
         node: Arc::clone(node),

@@ -35,7 +35,8 @@ pub struct Known<'a> {
 /// that the table lacks.
 pub fn wishes(known: Known<'_>, peers: impl IntoIterator<Item = IpAddr>, instance_type: Option<Arc<str>>) -> Ec2Wishes {
     let living: Vec<_> = living(known.cluster).collect();
-    let mut wishes = Ec2Wishes { instance_type, macs: macs(known.host), ..Ec2Wishes::default() };
+    let fleet_nodes = known.cluster.fleet_nodes();
+    let mut wishes = Ec2Wishes { instance_type, fleet_nodes, macs: macs(known.host), ..Ec2Wishes::default() };
     let branches = living.iter().flat_map(|pod| match &pod.branch {
         Branch::Interfaces(branches) => branches.as_slice(),
         Branch::Absent | Branch::Malformed(_) => &[],
@@ -208,6 +209,15 @@ mod tests {
         let then = told(&ec2, &cluster, &host, vec![peer]);
         assert_eq!(texts(&then.groups), ["sg-cart", "sg-db", "sg-named", "sg-node", "sg-real"]);
         assert_eq!(texts(&then.peers), ["10.0.0.9"], "known peers are wished for as long as they are of use");
+    }
+
+    #[test]
+    fn wishes_say_how_many_share_the_calls() {
+        let (mut cluster, host, ec2) = (Cluster::default(), HostSide::default(), Ec2::default());
+        let told = |cluster: &Cluster| wishes(Known { cluster, host: &host, ec2: &ec2 }, [], None).fleet_nodes;
+        assert_eq!(told(&cluster), None);
+        cluster.learn(ClusterFact::FleetNodes(3_000), BootNs(1));
+        assert_eq!(told(&cluster), Some(3_000));
     }
 
     #[test]

@@ -63,6 +63,8 @@ pub enum ClusterFact {
     },
     /// This node.
     Node(Arc<NodeFacts>),
+    /// How many nodes the cluster has: they share what an account may ask of EC2.
+    FleetNodes(u32),
     /// This node's `CNINode`; `None`: there is none.
     CniNode(Option<CniNodeFacts>),
     /// This node's `CSINode`; `None`: there is none.

@@ -237,8 +237,10 @@ pub struct Ec2Wishes {
     pub macs: BTreeSet<Arc<str>>,
     /// Groups that policies name or interfaces have, and those that their rules name.
     pub groups: BTreeSet<GroupId>,
-    /// Peers of flows that stay without an answer; asked once, on demand.
+    /// Peers of flows on whose groups a verdict depends; none of the internet.
     pub peers: BTreeSet<IpAddr>,
     /// An instance type that is not in the table.
     pub instance_type: Option<Arc<str>>,
+    /// No wish, but its measure: nodes that share the account's calls, as the cluster tells; `None`: it does not.
+    pub fleet_nodes: Option<u32>,
 }

@@ -114,7 +114,7 @@ fn bench(server: &Server, file: Option<std::path::PathBuf>) -> Bench {
     let options = Options {
         region: None,
         endpoint: None,
-        fleet_nodes: 1,
+        fleet_nodes: None,
         refresh: Duration::from_hours(1),
         file,
         node: "n".into(),
@@ -341,6 +341,23 @@ async fn a_group_that_cannot_be_read_is_asked_for_ever_more_rarely_and_holds_up_
     let asked = server.actions().len();
     assert!(bench.look(&wish(&[], &["sg-2", "sg-3"])).await.is_empty());
     assert_eq!(server.actions().len(), asked);
+}
+
+#[tokio::test]
+async fn the_cluster_says_how_many_nodes_share_the_calls_unless_it_is_set() {
+    let server = Server::start(|_| page("DescribeNetworkInterfaces", "networkInterfaceSet", "", None)).await;
+    let hours = |bench: &Bench| bench.follower.old.as_secs() / 3_600;
+    let mut bench = bench(&server, None);
+    assert_eq!((bench.follower.nodes, hours(&bench)), (100, 1), "nobody said");
+    let told = |nodes| Ec2Wishes { fleet_nodes: Some(nodes), ..Ec2Wishes::default() };
+    bench.look(&told(36_000)).await;
+    assert_eq!(bench.follower.nodes, 36_000);
+    assert!((10..=12).contains(&hours(&bench)), "a second a node, and up to a quarter more");
+    bench.look(&told(3)).await;
+    assert_eq!((bench.follower.nodes, hours(&bench)), (3, 1));
+    bench.follower.options.fleet_nodes = Some(7_200);
+    bench.look(&told(3)).await;
+    assert_eq!((bench.follower.nodes, hours(&bench)), (7_200, 2));
 }
 
 #[tokio::test]

@@ -164,16 +164,31 @@ impl World {
         let wait = Instant::now() + PATIENCE;
         while !wanted(&self.seen()) {
             assert!(Instant::now() < wait, "not seen in time: {:#?}", self.seen());
-            // Facts must not block the part.
-            if let Ok(batch) = self.facts.try_recv() {
-                self.told.extend(batch.into_iter().filter_map(|input| match input {
-                    Input::Cluster(fact) => Some(*fact),
-                    _ => None,
-                }));
-            }
+            self.take();
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         self.seen()
+    }
+
+    /// Takes what was told so far: facts must not block the part.
+    fn take(&mut self) {
+        while let Ok(batch) = self.facts.try_recv() {
+            self.told.extend(batch.into_iter().filter_map(|input| match input {
+                Input::Cluster(fact) => Some(*fact),
+                _ => None,
+            }));
+        }
+    }
+
+    /// Lets minutes pass, one after the other, until the server saw something.
+    pub(super) async fn pass_until(&mut self, wanted: impl Fn(&[Seen]) -> bool) {
+        let wait = Instant::now() + PATIENCE;
+        while !wanted(&self.seen()) {
+            assert!(Instant::now() < wait, "not seen in time: {:#?}", self.seen());
+            self.take();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            Self::pass(Duration::from_mins(1)).await;
+        }
     }
 
     pub(super) fn seen(&self) -> Vec<Seen> {

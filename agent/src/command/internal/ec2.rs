@@ -51,6 +51,7 @@ impl Ec2 {
             groups: groups.iter().map(|id| id.parse()).collect::<Result<_, _>>()?,
             peers: peers.into_iter().collect(),
             instance_type: instance_type.map(Arc::from),
+            fleet_nodes: None,
         };
         let config = load(config, Vec::new())?;
         let mut wanted: BTreeSet<String> = until.into_iter().collect();
