@@ -32,6 +32,7 @@ mod error;
 mod files;
 mod insert;
 mod objects;
+mod outbox;
 mod quota;
 mod read;
 mod recent;
@@ -43,6 +44,7 @@ mod tests;
 mod thin;
 mod writer;
 
+pub(crate) use self::outbox::{Batch, Most, Outbox, OutboxError, Parcel};
 pub(crate) use self::read::{Coverage, Network, Query, Reader};
 pub(crate) use self::standing::Told;
 pub(crate) use self::store::Options;

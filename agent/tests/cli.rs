@@ -76,12 +76,23 @@ fn errors_of_usage_exit_with_2() {
         &["observe", "--kind", "no-such-kind"],
         &["observe", "-o", "table"],
         &["doctor", "extra"],
+        &["replay"],
+        &["run", "--record-bytes", "1048576"],
+        &["run", "--record", "x", "--record-bytes", "7"],
     ] {
         let output = run(args);
         assert_eq!(output.status.code(), Some(2), "{args:?}: {}", stderr(&output));
         assert_eq!(stdout(&output), "", "{args:?}");
         assert!(stderr(&output).contains("--help") || stderr(&output).contains("Usage: sekisho"), "{args:?}");
     }
+}
+
+#[test]
+fn what_is_no_recording_cannot_be_replayed() {
+    let directory = Directory::new();
+    cannot_run(&run(&["replay", &directory.text("nothing")]), &["nothing", "could not open"]);
+    std::fs::write(directory.path("text"), "text").expect("writes");
+    cannot_run(&run(&["replay", &directory.text("text")]), &["text is no recording"]);
 }
 
 #[test]
@@ -94,7 +105,7 @@ fn help_lists_what_exists_and_nothing_else() {
     let names: Vec<_> = commands.lines().filter_map(|line| line.split_whitespace().next()).collect();
     assert_eq!(
         names,
-        ["run", "observe", "capacity", "check", "findings", "explain", "timeline", "doctor", "sg", "help"]
+        ["run", "observe", "capacity", "check", "findings", "explain", "timeline", "replay", "doctor", "sg", "help"]
     );
     assert_eq!(run(&["--version"]).status.code(), Some(0));
 }

@@ -44,7 +44,7 @@ pub(super) struct Run {
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
 
-    /// Most bytes of the recording; it ends there and says so. 256 MiB are some ten million connections.
+    /// Most bytes of the recording; it ends there and says so. 256 MiB hold some ten million records.
     #[arg(long, value_name = "BYTES", requires = "record", default_value_t = recording::BYTES_DEFAULT,
         value_parser = clap::value_parser!(u64).range(recording::BYTES_LEAST..))]
     record_bytes: u64,

@@ -9,9 +9,9 @@ use agent_core::time::WallNs;
 
 use super::files::{self, Segment};
 
-mod decode;
+pub(super) mod decode;
 mod merge;
-mod open;
+pub(super) mod open;
 mod query;
 
 pub(crate) use query::{Network, Query};

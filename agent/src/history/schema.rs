@@ -90,7 +90,23 @@ pub(super) fn open(path: &Path, pages_max: u64) -> Result<Connection, Unusable> 
         step.pragma_update(None, "user_version", i64::try_from(VERSION).unwrap_or(i64::MAX))?;
         step.commit()?;
     }
+    keep_journal(&mut file)?;
     Ok(file)
+}
+
+/// Whether rows of a file tell in which order they were written.
+pub(super) fn has_journal(file: &Connection) -> rusqlite::Result<bool> {
+    let sql = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'journal'";
+    file.query_row(sql, [], |row| row.get(0))
+}
+
+fn keep_journal(file: &mut Connection) -> rusqlite::Result<()> {
+    if has_journal(file)? {
+        return Ok(());
+    }
+    let step = file.transaction()?;
+    step.execute_batch(include_str!("journal.sql"))?;
+    step.commit()
 }
 
 /// Tells damage from everything else.

@@ -6,7 +6,7 @@ mod figures;
 mod objects;
 mod others;
 mod quota;
-mod read;
+pub(super) mod read;
 mod runs;
 pub(super) mod samples;
 mod sg;

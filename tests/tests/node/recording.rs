@@ -82,7 +82,7 @@ fn a_replay_says_what_the_agent_said() -> Result<()> {
     }
     assert_eq!(said.len(), again.len());
     let kinds = kinds(&said)?;
-    for kind in ["flow", "metadata", "process", "finding", "gap", "capacity"] {
+    for kind in ["flow", "metadata", "process", "finding", "gap"] {
         ensure!(kinds.contains(kind), "no {kind} among {kinds:?}");
     }
 

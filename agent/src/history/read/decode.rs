@@ -18,7 +18,7 @@ use crate::history::schema::{ACTUAL_SINCE, FOLD_BITS, SG_SINCE, SG_TOLD_SINCE};
 const REMEMBERED: usize = 8_192;
 
 /// Columns of [`Decoder::flow`], in its order. Files of the first version know nothing of security groups.
-pub(super) fn flow_columns(file: &Connection) -> rusqlite::Result<String> {
+pub(in crate::history) fn flow_columns(file: &Connection) -> rusqlite::Result<String> {
     let version = version(file)?;
     let sg = if version < SG_SINCE { "NULL" } else { "f.sg" };
     Ok(format!(
@@ -32,19 +32,19 @@ pub(super) fn version(file: &Connection) -> rusqlite::Result<u32> {
 }
 
 /// Columns of [`Decoder::metadata`].
-pub(super) const METADATA: &str = "time, who, process, local, service, version, method, category, role, access_key_id, \
+pub(in crate::history) const METADATA: &str = "time, who, process, local, service, version, method, category, role, access_key_id, \
                                    forwarded_for, status, response_ttl, response_bytes, outcome, latency_us";
 /// Columns of [`Decoder::exec`].
-pub(super) const EXEC: &str = "time, who, process, user";
+pub(in crate::history) const EXEC: &str = "time, who, process, user";
 /// Columns of [`finding`] and of [`capacity`].
-pub(super) const JSON: &str = "time, row";
+pub(in crate::history) const JSON: &str = "time, row";
 /// Columns of [`object`].
-pub(super) const OBJECT: &str = "time, object, change, namespace, name, uid, workload, digest, changed, facts";
+pub(in crate::history) const OBJECT: &str = "time, object, change, namespace, name, uid, workload, digest, changed, facts";
 /// Columns of [`gap`].
-pub(super) const GAP: &str = "time, start, cause, lost";
+pub(in crate::history) const GAP: &str = "time, start, cause, lost";
 
 /// Turns rows of one file into outputs.
-pub(super) struct Decoder<'f> {
+pub(in crate::history) struct Decoder<'f> {
     file: &'f Connection,
     who: Recent<i64, Arc<Identity>>,
     processes: Recent<i64, Arc<ProcessView>>,
@@ -69,12 +69,12 @@ struct Key {
 }
 
 impl<'f> Decoder<'f> {
-    pub(super) fn new(file: &'f Connection) -> Self {
+    pub(in crate::history) fn new(file: &'f Connection) -> Self {
         let (who, processes, keys) = (Recent::new(REMEMBERED), Recent::new(REMEMBERED), Recent::new(REMEMBERED));
         Self { file, who, processes, keys, sg: Recent::new(REMEMBERED), fold: None }
     }
 
-    pub(super) fn flow(&mut self, row: &Row<'_>) -> rusqlite::Result<Output> {
+    pub(in crate::history) fn flow(&mut self, row: &Row<'_>) -> rusqlite::Result<Output> {
         let id: i64 = row.get(0)?;
         let key = self.key(row.get(1)?)?;
         let window = self.window(id >> FOLD_BITS)?;
@@ -105,7 +105,7 @@ impl<'f> Decoder<'f> {
         })))
     }
 
-    pub(super) fn metadata(&mut self, row: &Row<'_>) -> rusqlite::Result<Output> {
+    pub(in crate::history) fn metadata(&mut self, row: &Row<'_>) -> rusqlite::Result<Output> {
         let text = |column| row.get::<_, Option<String>>(column);
         Ok(Output::Metadata(Box::new(MetadataRow {
             time: WallNs(row.get(0)?),
@@ -127,7 +127,7 @@ impl<'f> Decoder<'f> {
         })))
     }
 
-    pub(super) fn exec(&mut self, row: &Row<'_>) -> rusqlite::Result<Output> {
+    pub(in crate::history) fn exec(&mut self, row: &Row<'_>) -> rusqlite::Result<Output> {
         Ok(Output::Process(Box::new(ProcessRow {
             time: WallNs(row.get(0)?),
             who: Who { identity: self.identity(row.get(1)?)?, process: self.process(row.get(2)?)? },
@@ -259,19 +259,19 @@ impl<'f> Decoder<'f> {
     }
 }
 
-pub(super) fn finding(row: &Row<'_>) -> rusqlite::Result<Output> {
+pub(in crate::history) fn finding(row: &Row<'_>) -> rusqlite::Result<Output> {
     let mut finding: FindingRow = from_json(row.get_ref(1)?.as_str()?)?;
     finding.time = WallNs(row.get(0)?);
     Ok(Output::Finding(Box::new(finding)))
 }
 
-pub(super) fn capacity(row: &Row<'_>) -> rusqlite::Result<Output> {
+pub(in crate::history) fn capacity(row: &Row<'_>) -> rusqlite::Result<Output> {
     let mut capacity: CapacityRow = from_json(row.get_ref(1)?.as_str()?)?;
     capacity.time = WallNs(row.get(0)?);
     Ok(Output::Capacity(Box::new(capacity)))
 }
 
-pub(super) fn object(row: &Row<'_>) -> rusqlite::Result<Output> {
+pub(in crate::history) fn object(row: &Row<'_>) -> rusqlite::Result<Output> {
     let object = by_name(row.get_ref(1)?.as_str()?)?;
     let text = |column| row.get_ref(column)?.as_str().map(Arc::from).map_err(rusqlite::Error::from);
     let facts = row.get_ref(9)?.as_str_or_null()?;
@@ -290,7 +290,7 @@ pub(super) fn object(row: &Row<'_>) -> rusqlite::Result<Output> {
     })))
 }
 
-pub(super) fn gap(row: &Row<'_>) -> rusqlite::Result<Output> {
+pub(in crate::history) fn gap(row: &Row<'_>) -> rusqlite::Result<Output> {
     let lost: std::collections::BTreeMap<String, u64> = from_json(row.get_ref(3)?.as_str()?)?;
     Ok(Output::Gap(GapRow {
         start: WallNs(row.get(1)?),

@@ -11,14 +11,14 @@ use super::Segment;
 use crate::history::schema::{APPLICATION_ID, VERSION};
 
 /// An open file.
-pub(super) struct File {
-    pub(super) connection: Connection,
+pub(in crate::history) struct File {
+    pub(in crate::history) connection: Connection,
     /// Holds the copy.
     _copy: Option<TempDir>,
 }
 
 /// Why a file cannot be read.
-pub(super) enum Error {
+pub(in crate::history) enum Error {
     /// It is not there any more.
     Gone,
     /// Anything else.
@@ -29,7 +29,7 @@ pub(super) enum Error {
 const CACHE_KIB: i64 = 8_192;
 
 /// Opens a file.
-pub(super) fn open(segment: &Segment) -> Result<File, Error> {
+pub(in crate::history) fn open(segment: &Segment) -> Result<File, Error> {
     if !segment.path.exists() {
         return Err(Error::Gone);
     }

@@ -12,7 +12,7 @@ use crate::history::read::{Query, Reader};
 use crate::history::store::Store;
 use crate::lines::LineKind;
 
-fn finding(pod: u32, second: i64) -> Output {
+pub(in crate::history) fn finding(pod: u32, second: i64) -> Output {
     let who = identity(pod);
     Output::Finding(Box::new(FindingRow {
         time: at(second),
