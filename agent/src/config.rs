@@ -15,6 +15,7 @@ mod capacity;
 mod chart;
 mod check;
 mod collect;
+mod export;
 mod key;
 mod keys;
 mod layers;
@@ -24,6 +25,7 @@ mod tests;
 pub(crate) use aws::{Aws, Mode as AwsMode};
 pub(crate) use capacity::Capacity;
 pub(crate) use collect::{Collect, Endpoint};
+pub(crate) use export::{Export, Otlp};
 pub(crate) use key::markdown;
 pub(crate) use keys::{DATA_DIR_DEFAULT, PIN_DEFAULT, SOCKET_DEFAULT};
 pub(crate) use layers::Sources;
@@ -62,6 +64,8 @@ pub(crate) struct Config {
     pub(crate) kernel: Kernel,
     /// See [`Collect`].
     pub(crate) collect: Collect,
+    /// See [`Export`].
+    pub(crate) export: Export,
 }
 
 /// What the rules are told, and which findings are as they should be.
@@ -234,6 +238,7 @@ impl Default for Config {
             capacity: Capacity::default(),
             kernel: Kernel::default(),
             collect: Collect::default(),
+            export: Export::default(),
         }
     }
 }

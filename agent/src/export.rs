@@ -1,5 +1,6 @@
 //! Standard output of `sekisho run`: a table for people, JSON lines for programs. A thread of its own writes, so that a
-//! terminal that is paused or a pipe that nobody reads holds up nothing; what it misses is counted and told.
+//! terminal that is paused or a pipe that nobody reads holds up nothing; what it misses is counted and told. [`file`] is the
+//! same for a rotated file, [`otlp`] sends rows to a collector.
 
 use std::io::Write;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -12,12 +13,17 @@ use tokio::sync::oneshot;
 use crate::lines::{self, Form};
 use crate::lossy::{Entry, Lossy, weigh};
 
+mod file;
+pub(crate) mod otlp;
 mod table;
+mod tally;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use file::{FileExporter, FileOptions};
 use table::Table;
 pub(crate) use table::terminal_width;
+pub(crate) use tally::Tally;
 
 /// Outputs that wait to be written: three folds of 20,000 rows.
 const QUEUE_MAX: usize = 65_536;
@@ -48,7 +54,7 @@ pub(crate) struct Style {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// No thread.
-    #[error("could not start the thread that writes to standard output")]
+    #[error("could not start the thread that writes rows")]
     Thread(#[source] std::io::Error),
     /// A write failed; a reader that went away is no error.
     #[error("could not write to standard output")]

@@ -49,6 +49,7 @@ mod history;
 mod ledger;
 mod pump;
 mod served;
+mod shipping;
 #[cfg(test)]
 mod tests;
 
@@ -157,14 +158,12 @@ pub(crate) async fn run(config: Config, options: Options) -> Result<(), Error> {
         node: node_name.to_string(),
         pid: std::process::id(),
         probes: probes.probes().iter().map(probe_status).collect(),
-        books: Vec::new(),
-        collectors: Vec::new(),
-        ec2: None,
-        history: None,
+        ..Status::default()
     };
     let mut history =
         history::Keeper::start(&config, &node_name, probes.adopted().map(continuity::Adopted::settled_before));
     let (rings, from) = take_over(&probes, &mut history);
+    let (sinks, shipping) = shipping::start(&config, &node_name, history.is_kept());
     let probes = probes.read(from, sender).map_err(Error::Kernel)?;
     let mut pump = Pump::new(
         engine,
@@ -173,6 +172,7 @@ pub(crate) async fn run(config: Config, options: Options) -> Result<(), Error> {
             feed: feed.clone(),
             exporter,
             history,
+            sinks,
             heartbeat: heartbeat.clone(),
             listing: listing.clone(),
             status,
@@ -183,9 +183,7 @@ pub(crate) async fn run(config: Config, options: Options) -> Result<(), Error> {
         Ok(store) => pump.keep(store),
         Err(error) => tracing::warn!(error = crate::lines::chain(&error), "findings are kept in memory alone"),
     }
-    if let Some(recorder) = recorder {
-        pump.record(recorder);
-    }
+    pump.record(recorder);
     pump.outlived_by(rings);
     // Since the probes are attached, nothing falls between this look around and their first records.
     pump.start(baseline::read(&config.roots.proc, &cgroup_root, config.processes.arguments)).await;
@@ -214,6 +212,7 @@ pub(crate) async fn run(config: Config, options: Options) -> Result<(), Error> {
     });
 
     let result = run_and_stop(pump, &probes, inputs, facts, questions, options.stop).await;
+    shipping::finish(shipping).await;
     drop(tell);
     end(looks, Duration::ZERO).await;
     for work in [cluster.work, ec2.work, Some(backends.work)].into_iter().flatten() {

@@ -22,6 +22,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 mod catalogue;
+mod export;
 mod findings;
 mod labels;
 mod node;
@@ -32,6 +33,7 @@ mod series;
 mod tests;
 
 pub(crate) use catalogue::markdown;
+use export::Export;
 use findings::{FindingGauges, FindingLabels};
 use labels::{
     BuildLabels, BytesDirection, BytesLabels, CallLabels, CauseLabels, ConnectionLabels, HistoryLabels, MetadataLabels,
@@ -65,6 +67,7 @@ pub(crate) struct Telemetry {
     history_rows: Family<HistoryLabels, Counter>,
     history_size: Gauge,
     history_writable: Gauge,
+    export: Export,
     probes: Family<ProbeLabels, Gauge>,
     last_gap: Family<CauseLabels, Gauge<f64, AtomicU64>>,
     untracked: Family<UntrackedLabels, Counter>,
@@ -124,6 +127,7 @@ impl Telemetry {
             history_rows: Family::default(),
             history_size: Gauge::default(),
             history_writable: Gauge::default(),
+            export: Export::register(registry),
             probes: Family::default(),
             last_gap: Family::default(),
             untracked: Family::default(),
@@ -339,6 +343,17 @@ impl Telemetry {
         }
         self.history_size.set(i64::try_from(bytes).unwrap_or(i64::MAX));
         self.history_writable.set(i64::from(writable));
+    }
+
+    /// Takes over the totals of what takes rows that leave the node, by fate, and how old the oldest row is that waits.
+    pub(crate) fn export(
+        &self,
+        sink: &'static str,
+        totals: [(&'static str, u64); 3],
+        oldest_age: Duration,
+        works: bool,
+    ) {
+        self.export.set(sink, totals, oldest_age, works);
     }
 
     /// Says whether a probe is attached.

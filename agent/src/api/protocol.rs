@@ -109,6 +109,28 @@ pub(crate) struct Status {
     /// The history on the node; `None` for an agent of an earlier version.
     #[serde(default)]
     pub(crate) history: Option<HistoryStatus>,
+    /// What takes rows that leave the node.
+    #[serde(default)]
+    pub(crate) exports: Vec<ExportStatus>,
+}
+
+/// What takes rows that leave the node. Counts are since the agent's start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) struct ExportStatus {
+    /// `file` or `otlp`.
+    pub(crate) sink: String,
+    /// Where they go.
+    pub(crate) to: String,
+    /// Why they do not; `None` when they do.
+    pub(crate) failing: Option<String>,
+    /// Rows that arrived.
+    pub(crate) shipped: u64,
+    /// Rows that were refused for good.
+    pub(crate) refused: u64,
+    /// Rows that were lost on the way.
+    pub(crate) lost: u64,
+    /// Age of the oldest row that waits, seconds; 0 for none.
+    pub(crate) oldest_age_s: u64,
 }
 
 /// How the EC2 API stands.

@@ -125,6 +125,7 @@ fn some_status() -> Status {
             calls: vec![Ec2Standing { name: "vpcs".to_owned(), age_seconds: Some(7), ..Ec2Standing::default() }],
         }),
         history: None,
+        exports: Vec::new(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! `sekisho doctor`: what works on this machine, what does not, and what to do.
 
 mod ec2;
+mod export;
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -130,6 +131,7 @@ impl Report {
     fn of_agent(status: Status, checks: Vec<tasks::Check>) -> Self {
         let mut checks: Vec<_> = checks.into_iter().map(check).collect();
         checks.extend(status.history.map(history));
+        checks.extend(status.exports.into_iter().map(export::finding));
         checks.extend(status.ec2.into_iter().flat_map(ec2::findings));
         let probes: Vec<_> = status.probes.into_iter().map(probe).collect();
         let collectors: Vec<_> = status.collectors.into_iter().map(collector).collect();

@@ -7,6 +7,7 @@ use agent_core::papers::waivers::MAX_WAIVERS;
 
 use super::aws::{FLEET_NODES, REFRESH_SECONDS, is_region};
 use super::capacity::{LOW_PERCENT, LOW_WITHIN_SECONDS, POD_CPU_MILLI, POD_MEMORY_MIB, POD_VOLUMES};
+use super::export::{FILE_BYTES, FILES, INTERVAL_SECONDS};
 use super::key::key;
 use super::layers::Origins;
 use super::{Config, Error, Listen};
@@ -47,6 +48,7 @@ pub(super) fn check(config: &Config, origins: &Origins) -> Result<(), Error> {
         capacity,
         kernel,
         collect,
+        export,
     } = config;
     let unset_or_absolute = |path: &Path| path.as_os_str().is_empty() || absolute(path);
     let ring = |bytes: u32| bytes.is_power_of_two() && RING_BYTES.contains(&bytes);
@@ -100,6 +102,16 @@ pub(super) fn check(config: &Config, origins: &Origins) -> Result<(), Error> {
         ("collect.ipamd_metrics", collect.ipamd_metrics.is_local()),
         ("collect.ipamd_introspection", collect.ipamd_introspection.is_local()),
         ("collect.ebs_metrics", collect.ebs_metrics.is_local()),
+        ("export.file.path", unset_or_absolute(&export.file.path)),
+        ("export.file.max_bytes", FILE_BYTES.contains(&export.file.max_bytes)),
+        ("export.file.files", FILES.contains(&export.file.files)),
+        (
+            "export.otlp.endpoint",
+            export.otlp.endpoint_is_good() && (history.enabled || export.otlp.endpoint.is_empty()),
+        ),
+        ("export.otlp.headers_env", export.otlp.headers_env_is_good()),
+        ("export.otlp.ca_file", unset_or_absolute(&export.otlp.ca_file)),
+        ("export.otlp.interval_seconds", INTERVAL_SECONDS.contains(&export.otlp.interval_seconds)),
     ];
     match found.into_iter().find(|(_, good)| !good) {
         None => Ok(()),

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::Config;
 use super::keys::KEYS;
+use super::{Config, export};
 
 /// One key.
 pub(super) struct Key {
@@ -28,9 +28,14 @@ impl Key {
     }
 }
 
+/// All keys, in the order of the documentation.
+pub(super) fn all() -> impl Iterator<Item = &'static Key> {
+    KEYS.iter().chain(export::KEYS)
+}
+
 /// The key of that name.
 pub(super) fn key(name: &str) -> Option<&'static Key> {
-    KEYS.iter().find(|key| key.name == name)
+    all().find(|key| key.name == name)
 }
 
 pub(super) fn put<T: std::str::FromStr>(place: &mut T, text: &str) -> bool {
@@ -63,7 +68,7 @@ pub(crate) fn markdown() -> String {
     let defaults = Config::default();
     let mut out =
         String::from("| key | default | allowed | environment | flag | what it does |\n|---|---|---|---|---|---|\n");
-    for key in KEYS {
+    for key in all() {
         let default = (key.get)(&defaults);
         let default = if default.is_empty() { "empty".to_owned() } else { format!("`{default}`") };
         let flag = key.flag.map_or_else(String::new, |flag| format!("`{flag}`"));

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use super::key::key;
-use super::keys::KEYS;
+use super::key::{all, key};
 use super::{Config, Error, check};
 
 /// Longest configuration file: all keys with a comment each take about 4 KiB.
@@ -33,7 +32,7 @@ pub(super) fn load(sources: &Sources<'_>) -> Result<Config, Error> {
         Some(path) => from_file(path, &mut origins)?,
         None => Config::default(),
     };
-    for key in KEYS {
+    for key in all() {
         let variable = key.variable();
         if let Some(value) = (sources.environment)(&variable) {
             set(&mut config, key.name, &value, format!("environment variable {variable}"), &mut origins)?;
@@ -72,7 +71,7 @@ fn from_file(path: &Path, origins: &mut Origins) -> Result<Config, Error> {
     }
     let config = serde_path_to_error::deserialize(serde_yaml_ng::Deserializer::from_str(&text))
         .map_err(|error| parse_error(describe(&error)))?;
-    for key in KEYS {
+    for key in all() {
         if key.name.split('.').try_fold(&tree, |tree, part| tree.get(part)).is_some() {
             origins.insert(key.name, format!("configuration {}", path.display()));
         }

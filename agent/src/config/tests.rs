@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::keys::KEYS;
+use super::key::all;
 use super::{Config, Listen, Sources};
 
 fn load(file: Option<&str>, environment: &[(&str, &str)], flags: &[(&'static str, &str)]) -> Result<Config, String> {
@@ -119,9 +119,18 @@ fn values_out_of_range_name_key_value_origin_and_range() {
         ("node_name", "two words"),
         ("standalone", "yes"),
         ("processes.arguments", "on"),
+        ("export.kinds", "[flows]"),
+        ("export.file.path", "rows.json"),
+        ("export.file.max_bytes", "1000"),
+        ("export.file.files", "0"),
+        ("export.otlp.endpoint", "collector:4318"),
+        ("export.otlp.endpoint", "ftp://collector:4318"),
+        ("export.otlp.headers_env", "TWO WORDS"),
+        ("export.otlp.ca_file", "ca.pem"),
+        ("export.otlp.interval_seconds", "0"),
     ];
     for (name, value) in table {
-        let key = KEYS.iter().find(|key| key.name == name).expect(name);
+        let key = all().find(|key| key.name == name).expect(name);
         let error = load(None, &[(&key.variable(), value)], &[]).expect_err(&format!("{name}={value}"));
         for part in [name, value, key.allowed, &key.variable()] {
             assert!(error.contains(part), "{part:?} is not in {error:?}");
@@ -157,9 +166,14 @@ fn ends_of_the_ranges_are_allowed() {
         ("aws.fleet_nodes", "0"),
         ("aws.fleet_nodes", "1"),
         ("roots.cgroup", ""),
+        ("export.kinds", "[\"finding\",\"metadata\"]"),
+        ("export.file.path", "/var/log/sekisho/rows.json"),
+        ("export.otlp.endpoint", "http://collector.monitoring:4318"),
+        ("export.otlp.endpoint", "https://[::1]:4318/v1/logs?tenant=1"),
+        ("export.otlp.headers_env", ""),
     ] {
         let config = load(None, &[], &[(name, value)]).unwrap_or_else(|error| panic!("{name}={value}: {error}"));
-        let key = KEYS.iter().find(|key| key.name == name).expect(name);
+        let key = all().find(|key| key.name == name).expect(name);
         assert_eq!((key.get)(&config), value);
     }
 }
@@ -191,10 +205,10 @@ fn table_and_struct_agree() {
     let tree = serde_json::to_value(&defaults).expect("a tree");
     let mut leaves = BTreeMap::new();
     collect("", &tree, &mut leaves);
-    let table: BTreeMap<String, String> = KEYS.iter().map(|key| (key.name.to_owned(), (key.get)(&defaults))).collect();
+    let table: BTreeMap<String, String> = all().map(|key| (key.name.to_owned(), (key.get)(&defaults))).collect();
     assert_eq!(table, leaves);
 
-    for key in KEYS {
+    for key in all() {
         let mut config = Config::default();
         assert!((key.set)(&mut config, &(key.get)(&defaults)), "{}", key.name);
         assert_eq!(config, defaults, "{}", key.name);
@@ -216,6 +230,20 @@ fn collect(prefix: &str, tree: &serde_json::Value, leaves: &mut BTreeMap<String,
             leaves.insert(prefix.to_owned(), other.to_string());
         }
     }
+}
+
+#[test]
+fn a_password_in_an_endpoint_is_refused_and_not_shown() {
+    let error = load(None, &[], &[("export.otlp.endpoint", "https://me:hunter2@collector:4318")]).expect_err("a user");
+    assert!(error.contains("https://...@collector:4318") && !error.contains("hunter2"), "{error}");
+}
+
+/// Rows are shipped out of the history.
+#[test]
+fn a_collector_needs_the_history() {
+    let file = "history: {enabled: false}\nexport: {otlp: {endpoint: \"http://collector:4318\"}}\n";
+    let error = load(Some(file), &[], &[]).expect_err("no history");
+    assert!(error.contains("export.otlp.endpoint") && error.contains("with history.enabled"), "{error}");
 }
 
 #[test]

@@ -134,7 +134,6 @@ impl Outbox {
                 Ok(()) if batch.parcels.is_empty() && batch.unreadable == 0 && segment.number < last => {
                     cursor.leave(segment.number);
                 }
-                Ok(()) => break,
                 // It may be a moment's trouble of a file that is being written; of one that is whole it stays.
                 Err(error) if segment.number < last && batch.parcels.is_empty() => {
                     tracing::warn!(
@@ -143,7 +142,7 @@ impl Outbox {
                     cursor.give_up(segment.number);
                 }
                 Err(error) if batch.parcels.is_empty() => return Err(OutboxError::File(segment.path.clone(), error)),
-                Err(_) => break,
+                Ok(()) | Err(_) => break,
             }
         }
         if cursor.is_missing() {
@@ -205,14 +204,12 @@ impl Outbox {
     /// When the oldest row was written that is not shipped, about; `None` when all are.
     pub(crate) fn waits_since(&self) -> Option<WallNs> {
         let files = self.list().ok()?;
-        let waiting = files.iter().filter(|file| file.number >= self.cursor.place.file);
-        waiting
-            .filter_map(|segment| {
-                let file = open::open(segment).ok()?;
-                let place = if segment.number == self.cursor.place.file { self.cursor.place } else { Place::default() };
-                rows::oldest(&file.connection, place, &self.kinds).ok()?
-            })
-            .next()
+        let mut waiting = files.iter().filter(|file| file.number >= self.cursor.place.file);
+        waiting.find_map(|segment| {
+            let file = open::open(segment).ok()?;
+            let place = if segment.number == self.cursor.place.file { self.cursor.place } else { Place::default() };
+            rows::oldest(&file.connection, place, &self.kinds).ok()?
+        })
     }
 
     /// A crash of the machine may take back what was read before it was synced, and then the same ids mean other rows.

@@ -68,6 +68,11 @@ impl Keeper {
         Self { history: None, counts: Counts::default(), directory: String::new(), enabled: false, refused: None }
     }
 
+    /// Rows are written.
+    pub(super) fn is_kept(&self) -> bool {
+        self.history.is_some()
+    }
+
     /// The run before this one, as the history tells.
     pub(super) fn before(&self) -> Option<&Before> {
         self.history.as_ref()?.before()

@@ -26,6 +26,7 @@ use super::collect::standing;
 use super::history::Keeper;
 use super::ledger::{Saver, Store};
 use super::served::{Heartbeat, Listing};
+use super::shipping::Sinks;
 use crate::api::feed::Feed;
 use crate::api::protocol::{Book, Collector, Question, Status, Verb};
 use crate::export::{self, Exporter};
@@ -79,6 +80,7 @@ pub(super) struct Outlets {
     pub(super) feed: Feed,
     pub(super) exporter: Option<Exporter>,
     pub(super) history: Keeper,
+    pub(super) sinks: Sinks,
     pub(super) heartbeat: Heartbeat,
     pub(super) listing: Listing,
     /// The part of the status that does not change.
@@ -144,7 +146,7 @@ impl Pump {
     }
 
     /// Everything that the Engine is told goes into this as well.
-    pub(super) fn record(&mut self, recorder: Recorder) {
+    pub(super) fn record(&mut self, recorder: Option<Recorder>) {
         self.engine.record(recorder);
     }
 
@@ -230,6 +232,7 @@ impl Pump {
         self.count();
         self.engine.finish().await;
         self.findings.finish(&self.engine).await;
+        self.outlets.sinks.finish().await;
         match self.outlets.exporter {
             Some(exporter) => exporter.finish(wait).await,
             None => Ok(()),
@@ -331,6 +334,7 @@ impl Pump {
         if let Some(exporter) = &self.outlets.exporter {
             exporter.push(&outputs);
         }
+        self.outlets.sinks.push(&outputs);
         self.remember(&outputs);
         for turn in outputs.chunks(OUTPUTS_PER_TURN) {
             for output in turn {
@@ -344,6 +348,7 @@ impl Pump {
     fn count(&mut self) {
         let lost = self.outlets.history.count(&self.outlets.telemetry);
         self.engine.lost_store(lost);
+        self.outlets.sinks.count(&self.outlets.telemetry, self.wall);
         for (ledger, line) in self.engine.books().lines() {
             for fate in Fate::ALL {
                 self.outlets.telemetry.records(ledger.label(), fate.label(), line.fate(*fate));
@@ -379,7 +384,8 @@ impl Pump {
         let history = Some(self.outlets.history.status());
         let collectors = self.collectors.values().cloned().collect();
         let ec2 = Some(self.ec2.status(&self.engine, self.wall));
-        Status { books: books.collect(), collectors, ec2, history, ..self.outlets.status.clone() }
+        let exports = self.outlets.sinks.status(self.wall);
+        Status { books: books.collect(), collectors, ec2, history, exports, ..self.outlets.status.clone() }
     }
 }
 

@@ -19,6 +19,7 @@ use super::history::Keeper;
 use super::kernel::{ProbeState, ProbeStatus};
 use super::pump::{EXE_READS_PER_TICK, Ended, Outlets, Pump, Surroundings};
 use super::served::{HEARTBEAT_MAX_NS, Heartbeat, Listing, Served};
+use super::shipping::Sinks;
 use super::{Feed, Status};
 use crate::api::protocol::{Question, Verb};
 use crate::export::{Exporter, Style};
@@ -64,6 +65,7 @@ fn bench() -> Bench {
         feed: feed.clone(),
         exporter: Some(exporter),
         history: Keeper::off(),
+        sinks: Sinks::default(),
         heartbeat: heartbeat.clone(),
         listing: Listing::default(),
         status: Status { node: "n".to_owned(), pid: 1, ..Status::default() },

@@ -175,6 +175,30 @@ pub(super) const HISTORY_WRITABLE: Metric = Metric {
     labels: &[],
     help: "Whether the history is written (1), or its rows are lost or it is off (0)",
 };
+pub(super) const EXPORT_ROWS: Metric = Metric {
+    base: "export_rows",
+    sample: "sekisho_export_rows_total",
+    kind: "counter",
+    unit: None,
+    labels: &["sink", "fate"],
+    help: "Rows that leave the node, by what became of them: shipped, refused by the collector for good, or lost (no disk, or the history had no room for them until they were shipped); sink is file or otlp",
+};
+pub(super) const EXPORT_AGE: Metric = Metric {
+    base: "export_oldest_age",
+    sample: "sekisho_export_oldest_age_seconds",
+    kind: "gauge",
+    unit: Some(Unit::Seconds),
+    labels: &["sink"],
+    help: "Age of the oldest row that waits to be shipped, 0 when none does",
+};
+pub(super) const EXPORT_WORKING: Metric = Metric {
+    base: "export_working",
+    sample: "sekisho_export_working",
+    kind: "gauge",
+    unit: None,
+    labels: &["sink"],
+    help: "Whether the last rows could be shipped (1) or not (0)",
+};
 pub(super) const PROBE_ATTACHED: Metric = Metric {
     base: "probe_attached",
     sample: "sekisho_probe_attached",
@@ -349,7 +373,7 @@ pub(super) const WITH_WORKLOAD: [&Metric; 6] =
     [&CONNECTIONS, &CONNECTION_BYTES, &RETRANSMITS, &METADATA_REQUESTS, &FINDINGS_OPEN, &FINDINGS_ACCEPTED];
 
 /// All of them, in the order of the documentation.
-pub(super) const ALL: [&Metric; 40] = [
+pub(super) const ALL: [&Metric; 41] = [
     &CONNECTIONS,
     &CONNECTION_BYTES,
     &RETRANSMITS,
@@ -369,6 +393,9 @@ pub(super) const ALL: [&Metric; 40] = [
     &HISTORY_ROWS,
     &HISTORY_SIZE,
     &HISTORY_WRITABLE,
+    &EXPORT_ROWS,
+    &EXPORT_AGE,
+    &EXPORT_WORKING,
     &PROBE_ATTACHED,
     &LAST_GAP,
     &UNTRACKED,

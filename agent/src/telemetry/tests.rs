@@ -361,6 +361,7 @@ fn a_scrape_keeps_the_rules_and_the_catalogue() {
     telemetry.observe(&Output::Metadata(Box::new(metadata())), BootNs(1));
     telemetry.records("tcp_end", "stored", 1);
     telemetry.history(1, 2, 3, true);
+    telemetry.export("otlp", [("shipped", 1), ("refused", 2), ("lost", 3)], std::time::Duration::from_secs(4), true);
     telemetry.probe("tcp", true);
     telemetry.observe(&gap(1, GapCause::Crashed), BootNs(1));
     node::told(&telemetry);

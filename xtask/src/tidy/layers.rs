@@ -13,12 +13,13 @@ const PARTS: [&str; 10] =
 const ABOVE: [&str; 3] = ["tasks", "command", "main"];
 
 /// Crates of foreign worlds, by prefix, and the part that may name them.
-const FOREIGN: [(&str, &[&str]); 5] = [
+const FOREIGN: [(&str, &[&str]); 6] = [
     ("kernel", &["aya", "libbpf_rs"]),
     ("cluster", &["kube", "k8s_openapi"]),
     ("telemetry", &["prometheus"]),
     ("history", &["redb", "rusqlite", "fjall", "heed", "sled"]),
     ("aws", &["aws_"]),
+    ("export", &["opentelemetry", "prost"]),
 ];
 
 /// Crates that the core may not depend on, by prefix.

@@ -66,7 +66,9 @@ impl Cursor {
     /// The history began anew, with the first number. What was not shipped of the one before is gone with it.
     pub(super) fn begin_anew(&mut self) {
         let files: Vec<u64> = self.behind.keys().copied().collect();
-        files.into_iter().for_each(|file| self.lose(file));
+        for file in files {
+            self.lose(file);
+        }
         self.place = Place::default();
     }
 

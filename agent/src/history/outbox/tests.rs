@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use agent_core::output::{FlowRow, Output};
+use agent_core::books::Records;
+use agent_core::output::{FlowRow, Output, RttHistogram};
 
 use super::{Batch, CURSOR, Most, Outbox, Parcel};
 use crate::history::store::{Options, Store};
@@ -53,7 +54,7 @@ fn everything(outbox: &mut Outbox) -> Vec<(String, Output)> {
 fn stored(output: Output) -> Output {
     match output {
         Output::Flow(row) => {
-            Output::Flow(Box::new(FlowRow { rtt: Default::default(), records: Default::default(), ..*row }))
+            Output::Flow(Box::new(FlowRow { rtt: RttHistogram::default(), records: Records::default(), ..*row }))
         }
         other => other,
     }

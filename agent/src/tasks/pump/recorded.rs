@@ -29,8 +29,8 @@ impl Recorded {
     }
 
     /// From now on, which is before the Engine is told anything.
-    pub(super) fn record(&mut self, recorder: Recorder) {
-        self.recorder = Some(recorder);
+    pub(super) fn record(&mut self, recorder: Option<Recorder>) {
+        self.recorder = recorder;
     }
 
     /// See [`Engine::handle`].
