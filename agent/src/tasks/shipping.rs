@@ -56,6 +56,8 @@ struct Shipper {
     now: fn() -> WallNs,
     /// Rows removed before their turn, as far as counted in the tally.
     missing: u64,
+    /// The cursor could not be written.
+    is_unsaved: bool,
 }
 
 /// Starts what is configured. `directory`: where a history is written by this agent.
@@ -209,7 +211,7 @@ impl Shipper {
     ) -> Self {
         let missing = outbox.missing();
         let outbox = Some(outbox);
-        Self { outbox, client, tally, interval, pauses, pause: pause(pauses), stop, now, missing }
+        Self { outbox, client, tally, interval, pauses, pause: pause(pauses), stop, now, missing, is_unsaved: false }
     }
 
     async fn run(mut self) {
@@ -234,12 +236,24 @@ impl Shipper {
             }
             let unreadable = batch.unreadable;
             match self.with_outbox(move |outbox| outbox.arrived(&batch)).await {
-                Some(Ok(())) => self.tally.lose(unreadable),
-                // It arrived: should the agent end now, it is shipped again.
-                Some(Err(error)) => self.failed(&chain(&error)),
+                Some(Ok(())) => {
+                    self.tally.lose(unreadable);
+                    self.is_unsaved &= is_empty;
+                }
+                // It arrived, and is shipped again should the agent end now.
+                Some(Err(error)) => {
+                    if !std::mem::replace(&mut self.is_unsaved, true) {
+                        tracing::warn!(
+                            error = chain(&error),
+                            "after a restart rows are shipped again: how far they are is not kept"
+                        );
+                    }
+                }
                 None => return,
             }
             if is_empty {
+                // Nothing waits, so whatever failed is over.
+                self.works();
                 if is_last {
                     return;
                 }
@@ -251,6 +265,9 @@ impl Shipper {
     /// Sends a batch until it arrived or was refused for good; `false` when it is to wait for the agent's next start.
     async fn deliver(&mut self, batch: &Batch) -> bool {
         let records: Vec<Record> = batch.parcels.iter().map(record).collect();
+        if records.is_empty() {
+            return true;
+        }
         let mut left = vec![&records[..]];
         while let Some(part) = left.pop() {
             let rows = part.len() as u64;
@@ -294,7 +311,13 @@ impl Shipper {
             let since = outbox.waits_since();
             (outbox, result, since)
         });
-        let (outbox, result, since) = done.await.ok()?;
+        let Ok((outbox, result, since)) = done.await else {
+            tracing::error!(
+                "a look at the history ended by a defect of the agent; nothing is shipped until it starts again"
+            );
+            self.tally.state(Some("stopped by a defect of the agent".to_owned()));
+            return None;
+        };
         self.tally.wait_since(since);
         let missing = outbox.missing();
         if missing > self.missing {

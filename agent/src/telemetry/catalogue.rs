@@ -373,7 +373,7 @@ pub(super) const WITH_WORKLOAD: [&Metric; 6] =
     [&CONNECTIONS, &CONNECTION_BYTES, &RETRANSMITS, &METADATA_REQUESTS, &FINDINGS_OPEN, &FINDINGS_ACCEPTED];
 
 /// All of them, in the order of the documentation.
-pub(super) const ALL: [&Metric; 41] = [
+pub(super) const ALL: [&Metric; 43] = [
     &CONNECTIONS,
     &CONNECTION_BYTES,
     &RETRANSMITS,

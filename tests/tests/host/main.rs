@@ -9,3 +9,4 @@ mod devices;
 mod forecast;
 mod history;
 mod manifest;
+mod shipping;
