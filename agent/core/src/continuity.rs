@@ -166,7 +166,7 @@ impl Adopted {
     }
 
     /// By ledger, records taken out of the rings that become rows of their own or parts of rows. Forks, exits and cgroups
-    /// fill tables, which a start reads anew; metadata goes by its place in the ring.
+    /// fill tables, which a start reads anew, DNS messages one that begins empty; metadata goes by its place in the ring.
     fn settleable(&self) -> Losses {
         by_ledger_of_rows(|kinds| self.consumed_of(kinds))
     }
