@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use agent_core::cluster::{Cluster, Counts};
+use agent_core::dns::{Counts as DnsCounts, Tally};
 use agent_core::ec2::Ec2;
 use agent_core::facts::HostFact;
 use agent_core::finding::ledger::VERDICTS;
@@ -22,6 +23,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 mod catalogue;
+mod dns;
 mod export;
 mod findings;
 mod labels;
@@ -33,6 +35,7 @@ mod series;
 mod tests;
 
 pub(crate) use catalogue::markdown;
+use dns::Dns;
 use export::Export;
 use findings::{FindingGauges, FindingLabels};
 use labels::{
@@ -53,6 +56,7 @@ pub(crate) struct Telemetry {
     retransmits: WorkloadCounters<RetransmitLabels>,
     rtt: RttHistograms,
     metadata: WorkloadCounters<MetadataLabels>,
+    dns: Dns,
     findings_open: FindingGauges,
     findings_accepted: FindingGauges,
     findings: Family<OpenedLabels, Counter>,
@@ -113,6 +117,7 @@ impl Telemetry {
             retransmits: WorkloadCounters::default(),
             rtt: RttHistograms::default(),
             metadata: WorkloadCounters::default(),
+            dns: Dns::register(registry),
             findings_open: FindingGauges::default(),
             findings_accepted: FindingGauges::default(),
             findings: Family::default(),
@@ -229,6 +234,18 @@ impl Telemetry {
         let gauge = self.last_gap.get_or_create(&CauseLabels { cause: row.cause });
         // A gap of an earlier time may be told late.
         gauge.set(gauge.get().max(end));
+    }
+
+    /// Takes over what a fold told of a workload's DNS queries.
+    pub(crate) fn dns(&self, who: &Identity, tally: &Tally, now: BootNs) {
+        for (metric, refused) in self.dns.add(Workload::of(who), tally, now, &self.budget) {
+            self.suppressed.get_or_create(&SuppressedLabels { metric }).inc_by(refused);
+        }
+    }
+
+    /// Takes over the node's counts of DNS, and how many names are held.
+    pub(crate) fn dns_counts(&self, counts: DnsCounts, names: usize) {
+        self.dns.node(counts, names);
     }
 
     fn count<S: labels::WithWorkload>(
@@ -370,6 +387,7 @@ impl Telemetry {
         self.bytes.keep(&living, now);
         self.retransmits.keep(&living, now);
         self.metadata.keep(&living, now);
+        self.dns.keep(&living, now);
     }
 
     /// Lets the series go of workloads that were neither heard nor seen alive for [`series::IDLE_NS`].
@@ -378,6 +396,7 @@ impl Telemetry {
         self.bytes.expire(now, &self.budget);
         self.retransmits.expire(now, &self.budget);
         self.metadata.expire(now, &self.budget);
+        self.dns.expire(now, &self.budget);
         self.node.expire(now);
     }
 }

@@ -132,8 +132,8 @@ const PROBES: &[Probe] = &[
     probe("release", "who closed; unreachable destinations; ends of UDP flows", false, Hook::Sock),
     probe("connect4", "who connected, IPv4; denied attempts", false, Hook::SockAddr),
     probe("connect6", "who connected, IPv6; denied attempts", false, Hook::SockAddr),
-    probe("egress", "UDP sent; metadata requests", false, Hook::Skb(CgroupSkbAttachType::Egress)),
-    probe("ingress", "UDP received; metadata answers", false, Hook::Skb(CgroupSkbAttachType::Ingress)),
+    probe("egress", "UDP sent; DNS and metadata requests", false, Hook::Skb(CgroupSkbAttachType::Egress)),
+    probe("ingress", "UDP received; DNS and metadata answers", false, Hook::Skb(CgroupSkbAttachType::Ingress)),
     probe("preexisting", "ends of connections older than the agent", false, Hook::Tracepoint("inet_sock_set_state")),
 ];
 

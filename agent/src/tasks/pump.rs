@@ -354,6 +354,10 @@ impl Pump {
                 self.outlets.telemetry.records(ledger.label(), fate.label(), line.fate(*fate));
             }
         }
+        for (who, tally) in self.engine.take_dns() {
+            self.outlets.telemetry.dns(&who, &tally, self.now);
+        }
+        self.outlets.telemetry.dns_counts(self.engine.dns_counts(), self.engine.dns_names());
         self.outlets.telemetry.findings(self.engine.ledger(), self.now);
         self.outlets.telemetry.cluster(self.engine.cluster(), self.wall);
         self.outlets.telemetry.kubernetes_events(self.cluster.events());

@@ -4,6 +4,12 @@ use std::fmt::Write as _;
 
 use prometheus_client::registry::{Metric as Encodes, Registry, Unit};
 
+mod dns;
+
+pub(super) use self::dns::{
+    DNS_NAMES, DNS_NAMES_DROPPED, DNS_QUERIES, DNS_SEARCH_WASTE, DNS_UNMATCHED, DNS_UNREADABLE,
+};
+
 /// One metric.
 pub(super) struct Metric {
     /// Name of the family without prefix, unit and `_total`.
@@ -369,16 +375,30 @@ pub(super) const BUILD_INFO: Metric = Metric {
 };
 
 /// The metrics whose series carry a workload and stand under the budget.
-pub(super) const WITH_WORKLOAD: [&Metric; 6] =
-    [&CONNECTIONS, &CONNECTION_BYTES, &RETRANSMITS, &METADATA_REQUESTS, &FINDINGS_OPEN, &FINDINGS_ACCEPTED];
+pub(super) const WITH_WORKLOAD: [&Metric; 8] = [
+    &CONNECTIONS,
+    &CONNECTION_BYTES,
+    &RETRANSMITS,
+    &METADATA_REQUESTS,
+    &DNS_QUERIES,
+    &DNS_SEARCH_WASTE,
+    &FINDINGS_OPEN,
+    &FINDINGS_ACCEPTED,
+];
 
 /// All of them, in the order of the documentation.
-pub(super) const ALL: [&Metric; 43] = [
+pub(super) const ALL: [&Metric; 49] = [
     &CONNECTIONS,
     &CONNECTION_BYTES,
     &RETRANSMITS,
     &RTT,
     &METADATA_REQUESTS,
+    &DNS_QUERIES,
+    &DNS_SEARCH_WASTE,
+    &DNS_UNMATCHED,
+    &DNS_UNREADABLE,
+    &DNS_NAMES,
+    &DNS_NAMES_DROPPED,
     &FINDINGS_OPEN,
     &FINDINGS_ACCEPTED,
     &FINDINGS,

@@ -18,6 +18,7 @@ use agent_core::papers::waivers::Waiver;
 use agent_core::time::{BootNs, WallNs};
 use agent_ebpf::shared::{FATES, KINDS};
 
+mod dns;
 mod node;
 
 use super::series::IDLE_NS;
@@ -359,6 +360,7 @@ fn a_scrape_keeps_the_rules_and_the_catalogue() {
     let (telemetry, exposition) = new(100);
     telemetry.observe(&output(flow("web")), BootNs(1));
     telemetry.observe(&Output::Metadata(Box::new(metadata())), BootNs(1));
+    dns::told(&telemetry);
     telemetry.records("tcp_end", "stored", 1);
     telemetry.history(1, 2, 3, true);
     telemetry.export("otlp", [("shipped", 1), ("refused", 2), ("lost", 3)], std::time::Duration::from_secs(4), true);

@@ -39,7 +39,8 @@ pub(in crate::history) const EXEC: &str = "time, who, process, user";
 /// Columns of [`finding`] and of [`capacity`].
 pub(in crate::history) const JSON: &str = "time, row";
 /// Columns of [`object`].
-pub(in crate::history) const OBJECT: &str = "time, object, change, namespace, name, uid, workload, digest, changed, facts";
+pub(in crate::history) const OBJECT: &str =
+    "time, object, change, namespace, name, uid, workload, digest, changed, facts";
 /// Columns of [`gap`].
 pub(in crate::history) const GAP: &str = "time, start, cause, lost";
 
