@@ -46,6 +46,10 @@ pub(super) struct Timeline {
     #[arg(long, value_name = "NETWORK")]
     cidr: Vec<Network>,
 
+    /// To peers by this DNS name or one below it, or by names like *.example.com; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    name: Vec<String>,
+
     /// Requests that were answered with this access key id; may be repeated.
     #[arg(long, value_name = "ID")]
     key: Vec<String>,
@@ -140,6 +144,7 @@ impl Timeline {
             uids: self.uid.clone(),
             workloads: self.workload.clone(),
             networks: self.ip.iter().chain(&self.cidr).copied().collect(),
+            names: self.name.clone(),
             keys: self.key.clone(),
             roles: self.role.clone(),
             processes: self.process.clone(),

@@ -161,10 +161,14 @@ fn prepare(file: &Connection, query: &Query) -> rusqlite::Result<()> {
         file.execute(&sql, params_from_iter(&programs.values))?;
     }
     if is_narrow(query) {
-        let version: u32 = file.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        let columns: &[&str] =
-            if version < ACTUAL_SINCE { &["p.ip", "k.local"] } else { &["p.ip", "k.local", "k.actual_ip"] };
+        let columns: &[&str] = if decode::version(file)? < ACTUAL_SINCE {
+            &["p.ip", "k.local"]
+        } else {
+            &["p.ip", "k.local", "k.actual_ip"]
+        };
         let mut keys = query.addresses(columns);
+        let names = query.peer_names("p.name");
+        keys.and(&names.sql, names.values);
         if !who.is_empty() {
             keys.and("k.who IN (SELECT id FROM temp.wanted_who)", []);
         }
@@ -179,7 +183,7 @@ fn prepare(file: &Connection, query: &Query) -> rusqlite::Result<()> {
 
 /// Whether flows are found by their fixed part, and not by reading all of them.
 fn is_narrow(query: &Query) -> bool {
-    !query.who().is_empty() || !query.addresses(&["ip"]).is_empty()
+    !query.who().is_empty() || !query.addresses(&["ip"]).is_empty() || !query.names.is_empty()
 }
 
 /// The first and the last id of flows whose fold overlaps the span.

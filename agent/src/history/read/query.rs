@@ -27,6 +27,8 @@ pub(crate) struct Query {
     pub(crate) workloads: Vec<String>,
     /// With an address here at either end.
     pub(crate) networks: Vec<Network>,
+    /// To peers that were known by one of these names, see [`name_patterns`].
+    pub(crate) names: Vec<String>,
     /// Answers with these access key ids.
     pub(crate) keys: Vec<String>,
     /// Requests that name these roles.
@@ -99,16 +101,17 @@ impl Query {
     }
 
     pub(super) fn wants_metadata(&self) -> bool {
-        self.wants(LineKind::Metadata) && self.findings.is_empty()
+        self.wants(LineKind::Metadata) && self.findings.is_empty() && self.names.is_empty()
     }
 
     pub(super) fn wants_execs(&self) -> bool {
         let others = self.keys.is_empty() && self.roles.is_empty() && self.findings.is_empty();
-        self.wants(LineKind::Process) && others && self.networks.is_empty()
+        self.wants(LineKind::Process) && others && self.networks.is_empty() && self.names.is_empty()
     }
 
     pub(super) fn wants_findings(&self) -> bool {
-        self.wants(LineKind::Finding) && self.keys.is_empty() && self.roles.is_empty() && self.processes.is_empty()
+        let others = self.keys.is_empty() && self.roles.is_empty() && self.processes.is_empty();
+        self.wants(LineKind::Finding) && others && self.names.is_empty()
     }
 
     pub(super) fn wants_capacity(&self) -> bool {
@@ -116,7 +119,7 @@ impl Query {
     }
 
     fn wants_execs_of_all(&self) -> bool {
-        let lists = [&self.uids, &self.workloads, &self.keys, &self.roles, &self.findings];
+        let lists = [&self.uids, &self.workloads, &self.names, &self.keys, &self.roles, &self.findings];
         lists.iter().all(|list| list.is_empty()) && self.pods.is_empty() && self.networks.is_empty()
     }
 
@@ -185,6 +188,15 @@ impl Query {
         condition
     }
 
+    /// On a column that holds names of peers.
+    pub(super) fn peer_names(&self, column: &str) -> Condition {
+        let mut condition = Condition::default();
+        condition.any(&self.names, &format!("({column} GLOB ? OR {column} GLOB ?)"), |name| {
+            name_patterns(name).map(Value::Text).into()
+        });
+        condition
+    }
+
     /// On the columns of `program`.
     pub(super) fn programs(&self) -> Condition {
         let mut condition = Condition::default();
@@ -232,6 +244,15 @@ impl Condition {
     pub(super) fn clause(&self) -> String {
         if self.sql.is_empty() { String::new() } else { format!(" WHERE {}", self.sql) }
     }
+}
+
+/// What a name is asked for by, as patterns of SQLite's GLOB: with `*` or `?` that pattern, else the name and all below it.
+/// Names stand in the history in lower case and without a last dot.
+fn name_patterns(name: &str) -> [String; 2] {
+    let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+    // GLOB knows sets of characters too; here brackets are brackets.
+    let pattern = name.replace('[', "[[]");
+    if name.contains(['*', '?']) { [pattern.clone(), pattern] } else { [pattern.clone(), format!("*.{pattern}")] }
 }
 
 fn text(value: &str) -> Value {

@@ -237,3 +237,35 @@ fn damaged_files_are_named_and_the_others_read() {
     let unreadable: Vec<_> = reader.coverage().unreadable.iter().map(|file| &file.path).collect();
     assert_eq!(unreadable, [&paths[1]]);
 }
+
+#[test]
+fn peers_are_found_by_name_by_what_is_above_it_and_by_pattern() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut store = store(directory.path());
+    let names = ["db.shop.example.com", "example.com", "badexample.com", "a[b].example.net"];
+    let named = names.iter().enumerate().map(|(n, name)| {
+        let Output::Flow(mut row) = flow(1, u32::try_from(n).expect("few"), 10) else { unreachable!("a flow") };
+        row.peer.name = Some((*name).to_owned());
+        Output::Flow(row)
+    });
+    let nameless = [flow(1, 9, 10), metadata(1, 10, 1), exec(1, 10), finding(1, 10)];
+    assert_eq!(store.write(&shared(named.chain(nameless)), at(10)).rows, 8);
+    let found_by = |name: &str| {
+        let rows = found(directory.path(), &Query { names: vec![name.to_owned()], ..Query::default() });
+        let mut names: Vec<_> = rows
+            .into_iter()
+            .map(|row| match row {
+                Output::Flow(row) => row.peer.name.expect("a name"),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        names.sort_unstable();
+        names
+    };
+    assert_eq!(found_by("Example.COM."), ["db.shop.example.com", "example.com"]);
+    assert_eq!(found_by("shop.example.com"), ["db.shop.example.com"]);
+    assert_eq!(found_by("*example.com"), ["badexample.com", "db.shop.example.com", "example.com"]);
+    assert_eq!(found_by("d?.*"), ["db.shop.example.com"]);
+    assert_eq!(found_by("a[b].example.net"), ["a[b].example.net"], "brackets are no set");
+    assert_eq!(found_by("%"), Vec::<String>::new());
+}
