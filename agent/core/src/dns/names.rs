@@ -129,7 +129,7 @@ impl Names {
         let before = young.remove(&mark).or_else(|| old.remove(&mark)).filter(|decided| decided.start == start);
         let decided = match before {
             Some(decided) => decided,
-            None => Decided { start, name: self.at(asker, remote, start)? },
+            None => self.decide(asker, remote, start)?,
         };
         let name = decided.name.clone();
         if open {
@@ -174,12 +174,12 @@ impl Names {
         self.retain(|_, claim| claim.stands_at(oldest) || claim.from > oldest);
     }
 
-    /// What stood at a moment: `None` when nothing did, `Some(None)` when that was more than one name.
-    fn at(&self, asker: &Asker, ip: IpAddr, start: BootNs) -> Option<Option<Arc<str>>> {
+    /// What stood when a connection began; `None` when nothing did. Of more than one name none is told.
+    fn decide(&self, asker: &Asker, ip: IpAddr, start: BootNs) -> Option<Decided> {
         let claims = self.askers.get(asker)?.by_address.get(&ip)?;
         let mut standing = claims.iter().filter(|claim| claim.stands_at(start));
         let name = &standing.next()?.name;
-        Some(standing.next().is_none().then(|| Arc::clone(name)))
+        Some(Decided { start, name: standing.next().is_none().then(|| Arc::clone(name)) })
     }
 
     /// Before a new claim: a pod with its full share gives up the half of it that ends first; when all room is taken, whoever

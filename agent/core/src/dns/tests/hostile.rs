@@ -44,7 +44,7 @@ fn the_longest_message_is_read_within_bounds() {
     while bytes.len() < 60_000 {
         let at = u16::try_from(bytes.len()).expect("a datagram");
         let owner =
-            if last < 0x3f00 { [1, b'l', 0xc0 | (last >> 8) as u8, last as u8].to_vec() } else { vec![0xc0, 12] };
+            if last < 0x3f00 { [&[1, b'l'][..], &(0xc000 | last).to_be_bytes()].concat() } else { vec![0xc0, 12] };
         bytes.extend(record(&owner, A, 5, &[10, 0, 0, 1]));
         last = at;
     }

@@ -107,7 +107,7 @@ fn two_million_names_stay_within_the_bound_and_cost_others_nothing() {
     }
     assert!(most.0 <= MAX_CLAIMS_OF_ONE + 1, "{most:?}");
     assert!(most.1 <= (MAX_CLAIMS_OF_ONE + 1) * 64, "{most:?}");
-    assert_eq!(names.let_go() as usize + names.len(), 2_000_001);
+    assert_eq!(names.let_go() + names.len() as u64, 2_000_001);
     assert_eq!(at(&mut names, &pod(0), ADDRESS, 2).as_deref(), Some("db.example"));
     // And when many pods do it.
     for n in 0..200_000_u32 {

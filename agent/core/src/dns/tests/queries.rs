@@ -6,13 +6,9 @@ use agent_ebpf::wire::Ring;
 use super::*;
 use crate::dns::queries::MAX_WAITING_OF_ONE;
 
-fn asker() -> Option<Asker> {
-    Some(Asker::Cgroup(CGROUP))
-}
-
 fn feed(dns: &mut Dns, facts: impl IntoIterator<Item = DnsFact>) {
     for fact in facts {
-        dns.message(&fact, asker);
+        dns.message(&fact, || Some(Asker::Cgroup(CGROUP)));
     }
 }
 
