@@ -18,6 +18,7 @@ use agent_core::papers::waivers::Waiver;
 use agent_core::time::{BootNs, WallNs};
 use agent_ebpf::shared::{FATES, KINDS};
 
+mod cardinality;
 mod dns;
 mod node;
 

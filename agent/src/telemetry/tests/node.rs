@@ -7,7 +7,7 @@ use agent_core::output::{CapacityRow, Exhaustion, ResourceRow};
 use super::*;
 use crate::telemetry::Telemetry;
 
-fn row(
+pub(super) fn row(
     resource: Resource,
     scope: &str,
     used: Option<u64>,
@@ -44,7 +44,7 @@ fn capacity() -> Output {
     }))
 }
 
-fn samples_of(collector: Collector, resource: Resource, pods: &[(&str, u64, Limit)]) -> HostFact {
+pub(super) fn samples_of(collector: Collector, resource: Resource, pods: &[(&str, u64, Limit)]) -> HostFact {
     let sample = |(uid, used, limit): &(&str, u64, Limit)| Sample {
         resource,
         scope: Scope::Pod(Arc::from(*uid)),
@@ -74,7 +74,7 @@ fn named(pod: &str) -> Identity {
     Identity { namespace: "shop".to_owned(), pod: pod.to_owned(), workload: "w".to_owned(), ..Identity::default() }
 }
 
-fn standing(collector: Collector, error: Option<&str>, absent: bool) -> HostFact {
+pub(super) fn standing(collector: Collector, error: Option<&str>, absent: bool) -> HostFact {
     HostFact::Collector { collector, error: error.map(ToOwned::to_owned), absent, duration_ns: 1_500_000 }
 }
 
