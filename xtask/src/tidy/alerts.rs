@@ -82,12 +82,16 @@ pub(super) fn belong_together(tree: &[Source]) -> Vec<Violation> {
         alerts.iter().filter(|(_, rule)| rule.alert.is_some()).map(|(_, rule)| rule.expr.clone()).collect();
     let alerts: Vec<(&Source, String, Rule)> =
         alerts.into_iter().filter_map(|(source, rule)| Some((source, rule.alert.clone()?, rule))).collect();
-    for (source, name, rule) in &alerts {
-        violations.extend(described(source, name, rule));
-    }
     let names: BTreeSet<&str> = alerts.iter().map(|(_, name, _)| name.as_str()).collect();
     violations.extend(pages(tree, &names));
-    violations.extend(tested(tree, &names));
+    let (untested, seen) = tested(tree, &names);
+    violations.extend(untested);
+    for (source, name, rule) in &alerts {
+        violations.extend(described(source, name, rule));
+        if let Some(seen) = seen.get(name.as_str()) {
+            violations.extend(labelled(source, name, rule, seen));
+        }
+    }
     violations.extend(covered(tree, &expressions));
     violations
 }
@@ -110,6 +114,17 @@ fn described(source: &Source, name: &str, rule: &Rule) -> Vec<Violation> {
         .into_iter()
         .map(|what| Violation::new(source, line_of(source, name), format!("{name} lacks {what}")))
         .collect()
+}
+
+/// Labels that an alert's annotations name and that no test sees it fire with: people would read "<no value>".
+fn labelled(source: &Source, name: &str, rule: &Rule, seen: &BTreeSet<String>) -> Vec<Violation> {
+    let text = rule.annotations.values().map(String::as_str).collect::<String>();
+    let named = text.split("$labels.").skip(1);
+    let named: BTreeSet<&str> =
+        named.map(|rest| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default()).collect();
+    let unknown = named.into_iter().filter(|label| !seen.contains(*label));
+    let text = |label| format!("{name} speaks of the label {label}, which no test sees it fire with");
+    unknown.map(|label| Violation::new(source, line_of(source, name), text(label))).collect()
 }
 
 /// A page for each alert, whole and listed, and none besides.
@@ -139,11 +154,11 @@ fn pages(tree: &[Source], names: &BTreeSet<&str>) -> Vec<Violation> {
     violations
 }
 
-/// Each alert is seen to fire and seen not to.
-fn tested(tree: &[Source], names: &BTreeSet<&str>) -> Vec<Violation> {
-    let (mut fires, mut silent) = (BTreeSet::new(), BTreeSet::new());
+/// Each alert is seen to fire and seen not to; and the labels that it is seen to fire with.
+fn tested<'a>(tree: &[Source], names: &BTreeSet<&'a str>) -> (Vec<Violation>, BTreeMap<&'a str, BTreeSet<String>>) {
+    let (mut fires, mut silent) = (BTreeMap::<_, BTreeSet<String>>::new(), BTreeSet::new());
     let mut violations = Vec::new();
-    let Some(first) = below(tree, RULES).next() else { return violations };
+    let Some(first) = below(tree, RULES).next() else { return (violations, fires) };
     for source in below(tree, TESTS) {
         let tests = match serde_yaml_ng::from_str::<Tests>(&source.text) {
             Ok(tests) => tests,
@@ -154,21 +169,26 @@ fn tested(tree: &[Source], names: &BTreeSet<&str>) -> Vec<Violation> {
         };
         for expectation in tests.tests.into_iter().flat_map(|test| test.promql_expr_test) {
             let of = |text: &str| names.iter().copied().find(|name| text.contains(&format!("alertname=\"{name}\"")));
-            match &expectation.exp_samples[..] {
-                [] => silent.extend(of(&expectation.expr)),
-                samples => fires.extend(samples.iter().filter_map(|sample| of(&sample.labels))),
+            if expectation.exp_samples.is_empty() {
+                silent.extend(of(&expectation.expr));
+            }
+            for sample in &expectation.exp_samples {
+                let keys = sample.labels.split("=\"").map(|part| part.rsplit(['{', ',']).next().unwrap_or(part));
+                if let Some(name) = of(&sample.labels) {
+                    fires.entry(name).or_default().extend(keys.map(ToOwned::to_owned));
+                }
             }
         }
     }
     for name in names {
-        if !fires.contains(name) {
+        if !fires.contains_key(name) {
             violations.push(Violation::new(first, 0, format!("no test in {TESTS} sees {name} fire")));
         }
         if !silent.contains(name) {
             violations.push(Violation::new(first, 0, format!("no test in {TESTS} sees {name} keep silent")));
         }
     }
-    violations
+    (violations, fires)
 }
 
 /// Each code and each resource has an alert or a reason why not, and not both.

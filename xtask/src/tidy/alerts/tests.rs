@@ -3,8 +3,8 @@
 use super::super::fixture::{shown, tree};
 use super::*;
 
-const RULE: &str = "groups:\n- name: a\n  rules:\n  - record: b\n    expr: sgp-stale\n  - alert: Low\n    expr: x{resource=~\"pods|disk_bytes\",code=\"user-data-read\"} > 1\n    labels: {severity: warning}\n    annotations: {summary: a, description: b, runbook_url: https://example.org/Low}\n";
-const TEST: &str = "tests:\n- promql_expr_test:\n  - expr: ALERTS{alertname=\"Low\"}\n    exp_samples: []\n  - expr: ALERTS\n    exp_samples: [{labels: 'ALERTS{alertname=\"Low\"}', value: 1}]\n";
+const RULE: &str = "groups:\n- name: a\n  rules:\n  - record: b\n    expr: sgp-stale\n  - alert: Low\n    expr: x{resource=~\"pods|disk_bytes\",code=\"user-data-read\"} > 1\n    labels: {severity: warning}\n    annotations: {summary: 'a {{ $labels.host }}', description: b, runbook_url: https://example.org/Low}\n";
+const TEST: &str = "tests:\n- promql_expr_test:\n  - expr: ALERTS{alertname=\"Low\"}\n    exp_samples: []\n  - expr: ALERTS\n    exp_samples: [{labels: 'ALERTS{alertname=\"Low\",host=\"a\"}', value: 1}]\n";
 const PAGE: &str = "# Low\n## Meaning\n## Impact\n## How to look\n## Cure\n## When to silence it\n";
 const LIST: &str = "[Low](Low.md)\n## Without an alert\n| `sgp-stale` | because |\n";
 const NAMES: &str =
@@ -47,7 +47,7 @@ fn an_alert_says_how_bad_it_is_and_where_its_page_is() {
     let rules = "deploy/prometheus/rules/a.yaml";
     let lacks = |text: &str| format!("{rules}:6: Low lacks {text}");
     assert_eq!(after(rules, "warning", "awful"), lacks("a severity of critical, warning, info"));
-    assert_eq!(after(rules, "summary: a", "summary: ''"), lacks("the annotation summary"));
+    assert_eq!(after(rules, "summary: 'a {{ $labels.host }}'", "summary: ''"), lacks("the annotation summary"));
     assert_eq!(after(rules, "org/Low", "org/High"), lacks("a runbook_url that ends in /Low"));
     assert!(after(rules, "groups:", "[").contains("is no file of rules"));
 }
@@ -72,7 +72,7 @@ fn an_alert_is_seen_to_fire_and_to_keep_silent() {
     let silent = format!("{rules}: no test in deploy/prometheus/tests/ sees Low keep silent");
     assert_eq!(after(tests, "  - expr: ALERTS{alertname=\"Low\"}\n    exp_samples: []\n", ""), silent);
     let fires = format!("{rules}: no test in deploy/prometheus/tests/ sees Low fire");
-    assert_eq!(after(tests, "[{labels: 'ALERTS{alertname=\"Low\"}', value: 1}]", "[]"), fires);
+    assert_eq!(after(tests, "[{labels: 'ALERTS{alertname=\"Low\",host=\"a\"}', value: 1}]", "[]"), fires);
 }
 
 #[test]
@@ -89,4 +89,11 @@ fn every_code_and_resource_has_an_alert_or_a_reason() {
     assert_eq!(after(index, "| `sgp", "| `pods` | because |\n| `sgp"), both);
     let unknown = format!("{index}: `nobody` is no finding and no resource");
     assert_eq!(after(index, "| `sgp", "| `nobody` | because |\n| `sgp"), unknown);
+}
+
+#[test]
+fn annotations_speak_of_labels_that_there_are() {
+    let rules = "deploy/prometheus/rules/a.yaml";
+    let unknown = format!("{rules}:6: Low speaks of the label hots, which no test sees it fire with");
+    assert_eq!(after(rules, "$labels.host", "$labels.hots"), unknown);
 }
