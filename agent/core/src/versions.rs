@@ -72,6 +72,7 @@ impl Known {
             | ClusterFact::Service(_)
             | ClusterFact::ServiceGone { .. }
             | ClusterFact::ApiEndpoints(_)
+            | ClusterFact::FleetNodes(_)
             | ClusterFact::Source { .. }
             | ClusterFact::Malformed { .. }
             | ClusterFact::NoRoom { .. } => Scope::Nothing,

@@ -20,7 +20,12 @@ END;
 CREATE TRIGGER journal_capacity AFTER INSERT ON capacity BEGIN
     INSERT INTO journal (kind, time, n) VALUES ('capacity', new.time, new.n);
 END;
+-- Not what only says again how things stood when the file was begun.
+CREATE TRIGGER journal_object AFTER INSERT ON object WHEN new.base = 0 BEGIN
+    INSERT INTO journal (kind, time, n) VALUES ('object', new.time, new.n);
+END;
 INSERT INTO journal (kind, time, n)
     SELECT 'metadata', time, n FROM metadata UNION ALL SELECT 'exec', time, n FROM exec
     UNION ALL SELECT 'finding', time, n FROM finding UNION ALL SELECT 'gap', time, n FROM gap
-    UNION ALL SELECT 'capacity', time, n FROM capacity ORDER BY 2, 3;
+    UNION ALL SELECT 'capacity', time, n FROM capacity
+    UNION ALL SELECT 'object', time, n FROM object WHERE base = 0 ORDER BY 2, 3;

@@ -18,12 +18,13 @@ use crate::lossy::weigh;
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Tables that the journal names, and the kinds of their rows.
-const TABLES: [(&str, LineKind); 5] = [
+const TABLES: [(&str, LineKind); 6] = [
     ("metadata", LineKind::Metadata),
     ("exec", LineKind::Process),
     ("finding", LineKind::Finding),
     ("gap", LineKind::Gap),
     ("capacity", LineKind::Capacity),
+    ("object", LineKind::Object),
 ];
 
 /// Adds rows to a batch, and moves the place behind them. What is few comes before the flows of its file.
@@ -110,6 +111,7 @@ fn journal(
             LineKind::Metadata => decode::METADATA,
             LineKind::Process => decode::EXEC,
             LineKind::Gap => decode::GAP,
+            LineKind::Object => decode::OBJECT,
             LineKind::Finding | LineKind::Capacity | LineKind::Flow => decode::JSON,
         };
         let sql = format!("SELECT {columns} FROM {table} WHERE time = ?1 AND n = ?2");
@@ -119,6 +121,7 @@ fn journal(
             LineKind::Finding => decode::finding(row),
             LineKind::Capacity | LineKind::Flow => decode::capacity(row),
             LineKind::Gap => decode::gap(row),
+            LineKind::Object => decode::object(row),
         };
         let row = file.prepare_cached(&sql)?.query_row(params![time, n], &mut decode);
         room.put(format!("{name}/{table}/{time}.{n}"), row, batch)?;

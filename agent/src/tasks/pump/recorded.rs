@@ -2,13 +2,16 @@
 
 use std::borrow::Cow;
 use std::ops::Deref;
+use std::sync::Arc;
 use std::time::Duration;
 
+use agent_core::backends::Connection;
 use agent_core::continuity::Losses;
+use agent_core::dns::Tally;
 use agent_core::engine::Engine;
 use agent_core::finding::ledger::{RestoreError, Snapshot};
 use agent_core::input::Input;
-use agent_core::output::Output;
+use agent_core::output::{Identity, Output};
 use agent_core::recording::Entry;
 
 use crate::recording::Recorder;
@@ -58,6 +61,16 @@ impl Recorded {
             recorder.push(&Entry::LostStore(losses));
         }
         self.engine.lost_store(losses);
+    }
+
+    /// See [`Engine::asks_backends`]. It takes what is to be asked, which decides nothing.
+    pub(super) fn asks_backends(&mut self) -> Option<Vec<Connection>> {
+        self.engine.asks_backends()
+    }
+
+    /// See [`Engine::take_dns`]. It takes what is to be shown, which decides nothing.
+    pub(super) fn take_dns(&mut self) -> impl Iterator<Item = (Arc<Identity>, Tally)> {
+        self.engine.take_dns()
     }
 
     /// Lets what was recorded lately be written.
