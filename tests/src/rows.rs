@@ -131,6 +131,8 @@ pub struct Peer {
     pub ip: Option<String>,
     /// Bounded class.
     pub class: String,
+    /// The name that the pod asked for.
+    pub name: Option<String>,
 }
 
 /// A metadata request.

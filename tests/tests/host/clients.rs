@@ -71,7 +71,7 @@ impl Seen {
     }
 }
 
-fn python() -> Result<PathBuf> {
+pub(super) fn python() -> Result<PathBuf> {
     let path = std::env::var_os(PYTHON)
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/python/bin/python"), PathBuf::from);
     ensure!(path.exists(), "{} does not exist: run `cargo xtask setup`, or set {PYTHON}", path.display());

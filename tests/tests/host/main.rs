@@ -6,6 +6,7 @@ mod ceilings;
 mod clients;
 mod command_line;
 mod devices;
+mod dns;
 mod forecast;
 mod history;
 mod manifest;

@@ -5,6 +5,7 @@
 
 mod continuity;
 mod counts;
+mod dns;
 mod metadata;
 mod odd_ends;
 mod older;

@@ -87,6 +87,7 @@ fn perform(state: &mut State, op: Op) -> Result<()> {
         Op::UdpBind { socket, address } => answer(&sockets.udp_bind(socket, address)),
         Op::UdpConnect { socket, address } => answer(&sockets.udp_connect(socket, address)),
         Op::SendDatagram { socket, to, bytes, segment } => answer(&sockets.send_datagram(&socket, to, bytes, segment)),
+        Op::SendText { socket, text } => answer(&sockets.send_text(&socket, &text)),
         Op::ReceiveDatagram { socket } => answer(&sockets.receive_datagram(&socket)),
         Op::OpenRaw { socket, protocol } => answer(&sockets.open_raw(socket, protocol)),
         Op::OpenPacket { socket } => answer(&sockets.open_packet(socket)),

@@ -175,6 +175,11 @@ impl Sockets {
         })
     }
 
+    pub(crate) fn send_text(&mut self, name: &str, text: &str) -> Result<Moved> {
+        let length = rustix::net::send(self.get(name)?, text.as_bytes(), SendFlags::empty()).context("send a text")?;
+        Ok(Moved { bytes: length as u64, errno: None })
+    }
+
     pub(crate) fn receive_datagram(&mut self, name: &str) -> Result<Datagram> {
         let mut buffer = vec![0; CHUNK];
         let (length, _, from) =
