@@ -13,9 +13,12 @@ use system_tests::{Agent, Lab, Pod, Sum, Wire, scale};
 const LOOK: Duration = Duration::from_millis(50);
 const TOKEN: &str = "hunter2-of-the-collector";
 
-/// Answers every request with success, and keeps it: head, and body unpacked.
+/// Answers every request with success, and keeps it.
 #[derive(Clone, Default)]
-struct Collector(Arc<Mutex<Vec<(String, Vec<u8>)>>>);
+struct Collector(Arc<Mutex<Vec<Request>>>);
+
+/// Head, and body unpacked.
+type Request = (String, Vec<u8>);
 
 impl Collector {
     fn start() -> Result<(Self, SocketAddr)> {
@@ -116,6 +119,6 @@ fn rows_leave_the_node_and_the_token_is_not_shown() -> Result<()> {
     Ok(())
 }
 
-fn any_holds(requests: &[(String, Vec<u8>)], text: &str) -> bool {
+fn any_holds(requests: &[Request], text: &str) -> bool {
     requests.iter().any(|(_, body)| body.windows(text.len()).any(|window| window == text.as_bytes()))
 }
