@@ -11,6 +11,7 @@ pub mod agent;
 pub mod bpf;
 pub mod bpffs;
 pub mod cgroup;
+pub mod container;
 pub mod exchanges;
 pub mod exposition;
 pub mod findings;

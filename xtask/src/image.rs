@@ -93,6 +93,19 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
+/// The image of this machine's architecture with a program that was built before, put together twice and the same; its path.
+pub(crate) fn tested(program: &Path) -> Result<PathBuf> {
+    let output = workspace::target().join("image").join("tested.oci.tar");
+    run(&Arguments {
+        arch: Vec::new(),
+        output: Some(output.clone()),
+        root: None,
+        check: true,
+        program: Some(program.to_owned()),
+    })?;
+    Ok(output)
+}
+
 /// Where the image of this version goes.
 fn usual_output(source: &Source) -> PathBuf {
     workspace::target().join("image").join(format!("sekisho-{}.oci.tar", source.version))

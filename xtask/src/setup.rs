@@ -2,6 +2,7 @@
 //! fraction of a second and nothing is installed twice.
 
 pub(crate) mod charts;
+pub(crate) mod containerd;
 mod cross;
 mod debian;
 mod kubernetes;
@@ -44,6 +45,8 @@ pub(crate) enum Need {
     Deploy,
     /// Test rules, dashboards and Datadog's check
     Monitoring,
+    /// Run the image in a container
+    Image,
 }
 
 /// What `setup` sees to when nothing is chosen.
@@ -59,7 +62,7 @@ struct Item {
 }
 
 /// In the order in which they build on each other.
-const ITEMS: [Item; 11] = [
+const ITEMS: [Item; 12] = [
     Item { name: "packages", missing: debian::missing, install: debian::install },
     Item { name: "library source of the compiler", missing: library::missing, install: library::install },
     Item { name: "standard library for arm64", missing: cross::missing, install: cross::install },
@@ -70,6 +73,7 @@ const ITEMS: [Item; 11] = [
     Item { name: "Prometheus for the tests", missing: prometheus::missing, install: prometheus::install },
     Item { name: "Grafana's SDK", missing: python::grafana_missing, install: python::install_grafana },
     Item { name: "Datadog's checks for the tests", missing: python::datadog_missing, install: python::install_datadog },
+    Item { name: "containerd for the tests", missing: containerd::missing, install: containerd::install },
     Item { name: "Kubernetes for the tests", missing: kubernetes::missing, install: kubernetes::install },
 ];
 

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::process::Privilege;
 use crate::setup::{self, Need};
-use crate::{build, deploy, kube, process, tidy, toolchain, vm};
+use crate::{build, deploy, image, kube, process, tidy, toolchain, vm};
 
 /// What `cargo xtask test` takes.
 #[derive(clap::Args)]
@@ -37,7 +37,7 @@ enum Outcome {
     Skipped(String),
 }
 
-const STEPS: [Step; 13] = [
+const STEPS: [Step; 14] = [
     Step { name: "setup", what: "what building and testing need", run: setup_everything },
     Step { name: "fmt", what: "formatting", run: fmt },
     Step { name: "tidy", what: "rules of the tree", run: || tidy::run().map(|()| Outcome::Passed) },
@@ -49,6 +49,7 @@ const STEPS: [Step; 13] = [
     Step { name: "system", what: "the program on this machine's kernel", run: system },
     Step { name: "cluster", what: "the program and its role at a Kubernetes API server", run: cluster },
     Step { name: "aws", what: "the program at a stand-in for the EC2 API", run: aws },
+    Step { name: "image", what: "the image, under containerd as the manifests say", run: image },
     Step { name: "vm", what: "the program on Linux 6.1 and 6.12", run: || vm::run_all().map(|()| Outcome::Passed) },
     Step { name: "monitoring", what: "rules, dashboards and Datadog's check at the program", run: monitoring },
 ];
@@ -173,6 +174,7 @@ const SYSTEM_TESTS: [&str; 4] = ["harness", "host", "kernel", "node"];
 const CLUSTER_TESTS: [&str; 1] = ["cluster"];
 const AWS_TESTS: [&str; 1] = ["aws"];
 const MONITORING_TESTS: [&str; 1] = ["monitoring"];
+const IMAGE_TESTS: [&str; 1] = ["image"];
 
 fn system() -> Result<Outcome> {
     let mut command = system_tests(&["--lib"], &SYSTEM_TESTS)?;
@@ -206,6 +208,16 @@ fn monitoring() -> Result<Outcome> {
     command.env("SEKISHO_PROMETHEUS", setup::prometheus::directory()?);
     command.env("SEKISHO_GRAFANA", setup::python::grafana_directory()?.join("bin/python"));
     command.env("SEKISHO_DATADOG", setup::python::datadog_directory()?.join("bin/python"));
+    process::run(&mut command)?;
+    Ok(Outcome::Passed)
+}
+
+/// The image is put together twice, and what comes of it is run.
+fn image() -> Result<Outcome> {
+    setup::ensure(&[Need::Image])?;
+    let image = image::tested(&build()?)?;
+    let mut command = system_tests(&[], &IMAGE_TESTS)?;
+    command.env("SEKISHO_CONTAINERD", setup::containerd::directory()?).env("SEKISHO_IMAGE", image);
     process::run(&mut command)?;
     Ok(Outcome::Passed)
 }
@@ -267,7 +279,7 @@ mod tests {
             .map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
             .collect();
         programs.sort();
-        let mut known = [&SYSTEM_TESTS[..], &CLUSTER_TESTS, &AWS_TESTS, &MONITORING_TESTS].concat();
+        let mut known = [&SYSTEM_TESTS[..], &CLUSTER_TESTS, &AWS_TESTS, &IMAGE_TESTS, &MONITORING_TESTS].concat();
         known.sort_unstable();
         assert_eq!(programs, known);
     }
