@@ -77,6 +77,10 @@ pub struct Flow {
     pub local: Local,
     /// The other end.
     pub peer: Peer,
+    /// What stands behind a service's address.
+    pub actual_peer: Option<ActualPeer>,
+    /// `sidecar` or `ambient`: what of a mesh carries it.
+    pub via: Option<String>,
     /// The listening side's port.
     pub service_port: Option<u16>,
     /// How the connections ended.
@@ -131,8 +135,19 @@ pub struct Peer {
     pub ip: Option<String>,
     /// Bounded class.
     pub class: String,
-    /// The name that the pod asked for.
+    /// DNS name.
     pub name: Option<String>,
+    /// Namespace of a pod or service.
+    pub namespace: Option<String>,
+}
+
+/// What stands behind a service's address.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+pub struct ActualPeer {
+    /// Address.
+    pub ip: std::net::IpAddr,
+    /// Port.
+    pub port: u16,
 }
 
 /// A metadata request.

@@ -5,5 +5,6 @@ mod credentials;
 mod hop_limit;
 mod papers;
 mod recording;
+mod services;
 mod traffic;
 mod verdicts;
