@@ -39,6 +39,12 @@ pub struct NetworkPolicyFacts {
     pub name: Arc<str>,
     /// `spec.podSelector`; an empty one selects every pod of the namespace.
     pub pod_selector: Selector,
+    /// `spec.policyTypes` names `Ingress` alone: what leaves the pod is none of its business.
+    #[serde(default)]
+    pub ingress_only: bool,
+    /// It names `Egress` alone.
+    #[serde(default)]
+    pub egress_only: bool,
 }
 
 /// A label selector, unchecked: an operator that does not exist makes it match nothing.

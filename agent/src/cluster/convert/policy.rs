@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use agent_core::facts::{Expression, NetworkPolicyFacts, PolicyFacts, Selector};
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::managed;
 use super::pod::namespace;
@@ -32,6 +33,8 @@ struct Groups {
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct NetworkSpec {
     pod_selector: LabelSelector,
+    policy_types: Vec<String>,
+    egress: Option<Value>,
 }
 
 #[derive(Default, Deserialize)]
@@ -74,10 +77,16 @@ pub(super) fn network(object: Object<NetworkSpec>) -> Result<NetworkPolicyFacts,
     if metadata.name.is_empty() {
         return Err("metadata.name: expected a name".to_owned());
     }
+    let names = |kind: &str| spec.policy_types.iter().any(|named| named == kind);
+    // Where no types are named it is about ingress, and about egress when it has rules for that; the API server writes them.
+    let (ingress, egress) =
+        if spec.policy_types.is_empty() { (true, spec.egress.is_some()) } else { (names("Ingress"), names("Egress")) };
     Ok(NetworkPolicyFacts {
         namespace: namespace(&metadata),
         name: metadata.name.as_str().into(),
         pod_selector: selector(spec.pod_selector),
+        ingress_only: ingress && !egress,
+        egress_only: egress && !ingress,
     })
 }
 

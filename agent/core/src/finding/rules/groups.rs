@@ -1,5 +1,6 @@
 //! What unanswered connections of pods with security groups of their own mean.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::flows::{About, Others, Step, Try, Wire};
@@ -99,7 +100,7 @@ fn subject(pair: &Try, pod: &PodFacts) -> Subject {
 
 fn flow(tried: &Tried, subject: Subject, pod: &PodFacts, history: &History<'_>, view: View<'_>) -> Outcome {
     let code = Code::SgpBlockedFlow;
-    if let Some(policy) = network_policy(pod, view) {
+    if let Some(policy) = network_policy(pod, &tried.pair.ip, view) {
         return Outcome::CannotTell(code, subject, why::NETWORK_POLICY, Some(policy));
     }
     if history.has_forgotten {
@@ -141,11 +142,24 @@ fn flow(tried: &Tried, subject: Subject, pod: &PodFacts, history: &History<'_>, 
     violated(code, subject, cause, text, tried)
 }
 
-/// The first by name of the network policies that select a pod, as far as they are known. One whose selector cannot be
-/// read may select it.
-fn network_policy(pod: &PodFacts, view: View<'_>) -> Option<Arc<str>> {
+/// The first by name of the network policies that may drop what a pod sends to a peer, as far as they are known: one about
+/// what leaves the pod, else one about what enters the peer, where that is a pod of this node.
+fn network_policy(pod: &PodFacts, peer: &str, view: View<'_>) -> Option<Arc<str>> {
+    let leaves = selecting(pod, view, |policy| !policy.ingress_only);
+    leaves.or_else(|| {
+        let peer: IpAddr = peer.parse().ok()?;
+        let mut here = view.cluster.pods().present().filter(|other| other.is_certain() && !other.facts.host_network);
+        let other = here.find(|other| other.facts.ips.iter().any(|ip| ip.to_canonical() == peer))?;
+        selecting(&other.facts, view, |policy| !policy.egress_only)
+    })
+}
+
+/// The first by name of the policies of some kind that select a pod. One whose selector cannot be read may select it.
+fn selecting(pod: &PodFacts, view: View<'_>, is_about: impl Fn(&NetworkPolicyFacts) -> bool) -> Option<Arc<str>> {
     let selects = |policy: &&Arc<NetworkPolicyFacts>| {
-        policy.namespace == pod.namespace && selector::matches(&policy.pod_selector, &pod.labels).unwrap_or(true)
+        policy.namespace == pod.namespace
+            && is_about(policy)
+            && selector::matches(&policy.pod_selector, &pod.labels).unwrap_or(true)
     };
     let policies = view.cluster.network_policies()?.iter().filter(selects);
     let policy = policies.min_by(|a, b| a.name.cmp(&b.name))?;
@@ -185,7 +199,7 @@ fn dns(tried: &Tried, subject: Subject, pod: &PodFacts, mode: Option<Mode>, view
         (Said::CannotTell(_), Others::Reached) => {}
     }
     // That names do not resolve is so whoever drops the queries.
-    let (cause, because) = match network_policy(pod, view) {
+    let (cause, because) = match network_policy(pod, &tried.pair.ip, view) {
         Some(policy) => {
             ("groups_or_network_policy", format!(": its groups refuse it, or {policy}, which selects the pod"))
         }

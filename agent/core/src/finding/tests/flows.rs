@@ -117,11 +117,36 @@ fn many_attempts_in_a_moment_are_one_odd_moment() {
 }
 
 #[test]
+fn a_network_policy_is_about_its_direction() {
+    let of = |ingress_only, egress_only| NetworkPolicyFacts {
+        namespace: "shop".into(),
+        name: "deny".into(),
+        ingress_only,
+        egress_only,
+        ..NetworkPolicyFacts::default()
+    };
+    for (policy, is_kept_back) in [(of(true, false), false), (of(false, true), true), (of(false, false), true)] {
+        let mut bench = strict();
+        bench.feed(cluster(ClusterFact::NetworkPoliciesReplaced(vec![Arc::new(policy.clone())])));
+        tries(&mut bench, 1, 6, DB, Outcome::TimedOut);
+        assert_eq!(bench.open().is_empty(), is_kept_back, "{policy:?}");
+    }
+    // What enters the peer, where that is a pod of this node.
+    let mut bench = Bench::with_pods([enforced(1), enforced(2)]);
+    bench.host(links(&[(1, true), (2, true)]));
+    bench.wait(10);
+    bench.feed(cluster(ClusterFact::NetworkPoliciesReplaced(vec![Arc::new(of(true, false))])));
+    tries(&mut bench, 1, 6, ("10.0.9.2", 5_432), Outcome::TimedOut);
+    assert_eq!(bench.doubts(Code::SgpBlockedFlow), ["network_policy_selects_pod"]);
+}
+
+#[test]
 fn a_network_policy_that_selects_the_pod_may_be_what_drops() {
     let policy = |selector: Selector| NetworkPolicyFacts {
         namespace: "shop".into(),
         name: "deny".into(),
         pod_selector: selector,
+        ..NetworkPolicyFacts::default()
     };
     let mut bench = strict();
     bench.feed(cluster(ClusterFact::NetworkPoliciesReplaced(vec![Arc::new(policy(Selector::default()))])));
