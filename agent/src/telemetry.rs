@@ -198,6 +198,10 @@ impl Telemetry {
     }
 
     fn flow(&self, row: &FlowRow, now: BootNs) {
+        // What a pod says to itself leaves it no more than what a process says to itself.
+        if row.is_within_pod() {
+            return;
+        }
         let workload = Workload::of(&row.who.identity);
         let peer_class = row.peer.class;
         if let Some(outcome) = row.outcome.filter(|_| row.connections > 0) {

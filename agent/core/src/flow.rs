@@ -6,6 +6,7 @@
 
 mod accounts;
 mod emit;
+mod mesh;
 mod mirror;
 mod ports;
 mod rows;

@@ -284,6 +284,16 @@ pub struct FlowRow {
     pub records: Records,
 }
 
+impl FlowRow {
+    /// Whether it is of a pod with a network of its own that talks to itself: an application and its sidecar, say. That is
+    /// no traffic. (A process of the node talks to the node, whose class tells.)
+    pub fn is_within_pod(&self) -> bool {
+        let Some(peer) = self.peer.ip.as_deref() else { return false };
+        let is_loopback = || peer.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        self.peer.class == PeerClass::ClusterPod && (self.local.ip.as_deref() == Some(peer) || is_loopback())
+    }
+}
+
 /// A metadata request.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct MetadataRow {

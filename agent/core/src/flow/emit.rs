@@ -1,18 +1,20 @@
 //! The end of a fold: who is asked, rows of one identity become one, and all go out.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use agent_ebpf::wire::{Direction, Owner};
 use ipnet::IpNet;
 
 use super::Folder;
+use super::mesh;
 use super::mirror::Mirrors;
 use super::rows::{Key, Subject, Totals};
 use crate::attribution::Attribution;
 use crate::backends::Answer;
 use crate::books::Books;
 use crate::cluster::Cluster;
-use crate::facts::Source;
+use crate::facts::{PodFacts, Source};
 use crate::fast::FastMap;
 use crate::output::{
     ActualPeer, AttributionKind, By, FlowRow, Identity, Local, Output, Peer, PeerClass, ProcessView, Protocol, Who,
@@ -128,6 +130,13 @@ fn row(
     context: &Context<'_>,
 ) -> FlowRow {
     let Shown { identity, peer, key } = shown;
+    let own = context.cluster.pods().of_cgroup(&identity.uid).map(|pod| &*pod.facts);
+    let own = own.filter(|_| identity.attribution == AttributionKind::Pod);
+    let container = identity.container.clone();
+    let peer = match own.filter(|pod| is_itself(pod, &key)) {
+        Some(pod) => itself(pod, &key),
+        None => peer_of(&key, peer.as_deref(), now, around, context),
+    };
     let process = totals.processes.first.map(|(_, owner, by)| {
         let view = views.entry((owner, by, key.exe.clone())).or_insert_with(|| {
             let mut view = context.processes.view(owner, by);
@@ -147,9 +156,9 @@ fn row(
         direction: direction_name(key.direction),
         protocol: key.protocol,
         local: Local { ip: key.local.map(|ip| ip.to_string()) },
-        peer: peer_of(&key, peer.as_deref(), now, around, context),
+        peer,
         actual_peer: actual_peer(&key, totals, context.backends),
-        via: None,
+        via: own.and_then(|pod| mesh::via(pod, &container)),
         service_port: key.service_port,
         outcome: key.outcome.map(outcome_name),
         connections: totals.connections,
@@ -165,6 +174,22 @@ fn row(
         sg: None,
         rtt: totals.rtt,
         records: totals.records,
+    }
+}
+
+/// Whether a pod with a network of its own talks to itself.
+fn is_itself(pod: &PodFacts, key: &Key) -> bool {
+    let is_own = |ip: IpAddr| ip.is_loopback() || pod.ips.iter().any(|own| own.to_canonical() == ip);
+    !pod.host_network && key.remote.is_some_and(is_own)
+}
+
+fn itself(pod: &PodFacts, key: &Key) -> Peer {
+    Peer {
+        ip: key.remote.map(|ip| ip.to_string()),
+        class: PeerClass::ClusterPod,
+        name: None,
+        namespace: Some(pod.namespace.to_string()),
+        pod: Some(pod.name.to_string()),
     }
 }
 

@@ -58,7 +58,8 @@ pub(in crate::finding) fn judge(row: &FlowRow, pod: &PodFacts, subject: &Subject
 fn way(row: &FlowRow) -> Option<(&'static str, &'static str)> {
     const SAME_NODE: (&str, &str) = ("same_node", "to a pod on the same node");
     const OUTSIDE: (&str, &str) = ("outside_vpc", "out of the VPC by the node's address");
-    if row.direction != "outbound" || row.peer.class == PeerClass::NodeLocal || !is_answered(row) {
+    let stays = row.peer.class == PeerClass::NodeLocal || row.is_within_pod();
+    if row.direction != "outbound" || stays || !is_answered(row) {
         return None;
     }
     let is_pod_here = row.peer.pod.is_some() && row.peer.class == PeerClass::ClusterPod;
