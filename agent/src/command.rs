@@ -11,6 +11,7 @@ use crate::api::client;
 use crate::config::{Config, SOCKET_DEFAULT, Sources};
 use crate::lines::{Form, chain};
 
+mod audit;
 mod capacity;
 mod check;
 #[cfg(test)]
@@ -53,6 +54,7 @@ enum Command {
     Replay(replay::Replay),
     Doctor(doctor::Doctor),
     Sg(sg::Sg),
+    Audit(audit::Audit),
     #[command(hide = true)]
     Internal(internal::Internal),
 }
@@ -110,6 +112,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Replay(replay) => replay.run(),
         Command::Doctor(doctor) => doctor.run(),
         Command::Sg(sg) => sg.run(),
+        Command::Audit(audit) => audit.run(),
         Command::Internal(internal) => internal.run(),
     });
     let exit = result.unwrap_or_else(|error| {

@@ -82,6 +82,8 @@ pub(crate) struct Findings {
     pub(crate) max_groups: u32,
     /// What the CNI's host veths begin with.
     pub(crate) veth_prefix: String,
+    /// How long a token must stay unused, hours.
+    pub(crate) token_window_hours: u32,
 }
 
 /// What is remembered on the node.
@@ -274,6 +276,7 @@ impl Default for Findings {
             irsa_annotation_prefix: "eks.amazonaws.com".to_owned(),
             max_groups: 5,
             veth_prefix: papers::Settings::VETH_PREFIX_DEFAULT.to_owned(),
+            token_window_hours: 24,
         }
     }
 }
@@ -289,6 +292,7 @@ impl Findings {
             },
             waivers: self.waivers.clone(),
             own_pid: None,
+            token_window_ns: u64::from(self.token_window_hours) * 3_600 * 1_000_000_000,
         }
     }
 }

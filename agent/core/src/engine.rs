@@ -409,7 +409,7 @@ impl Engine {
         let (findings, view) = self.findings();
         findings.totals(totals, view);
         if !lost.is_empty() {
-            self.findings.lost();
+            self.findings.lost(self.now);
             let (start, end) = (self.clock.wall(since), self.clock.wall(self.now));
             outputs.push(Output::Gap(GapRow { start, end, cause: GapCause::RingFull, records_lost: lost }));
         }

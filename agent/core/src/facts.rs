@@ -22,7 +22,7 @@ pub use self::host::{HostFact, LinkFacts, LinkKind, PodHostFacts};
 pub use self::identity::{IdentityEnv, Value};
 pub use self::pod::{
     Branch, BranchInterface, ContainerFacts, ContainerKind, Dns, Phase, PodFacts, ProbeFacts, ProbeKind, Requests,
-    WorkloadRef,
+    TokenMount, WorkloadRef,
 };
 pub use self::policy::{Expression, NetworkPolicyFacts, PolicyFacts, Selector};
 pub use self::service::{ServiceFacts, ServicePort};

@@ -19,6 +19,7 @@ pub use self::code::{Code, Severity};
 pub use self::evaluator::{EVALUATION_NS, Evaluator, Settings, View};
 pub use self::ledger::Ledger;
 pub(crate) use self::rules::requests::is_mesh_container;
+pub use self::rules::tokens::TokenRow;
 pub use self::state::STATE_CODES;
 
 /// What a rule says about one subject.

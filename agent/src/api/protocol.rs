@@ -46,6 +46,8 @@ pub(crate) enum Verb {
     Capacity,
     /// Policies of security groups, their rules, and what pods used of them.
     SgAudit,
+    /// Tokens for the Kubernetes API, and what pods did with them.
+    TokenAudit,
 }
 
 /// A question to the task that owns the Engine.

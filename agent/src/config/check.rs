@@ -18,6 +18,7 @@ const SOCKET_PATH_BYTES_MAX: usize = 107;
 const NODE_NAME_CHARS_MAX: usize = 253;
 /// EC2's default quota of groups per interface, and what it can be raised to.
 const GROUPS: RangeInclusive<u32> = 5..=16;
+const TOKEN_HOURS: RangeInclusive<u32> = 24..=720;
 const FOLD_SECONDS: RangeInclusive<u32> = 1..=300;
 /// Files of a sixteenth of 64 MiB still take transactions of some size.
 const HISTORY_BYTES: RangeInclusive<u64> = 1 << 26..=1 << 40;
@@ -72,6 +73,7 @@ pub(super) fn check(config: &Config, origins: &Origins) -> Result<(), Error> {
         ),
         ("findings.cluster_security_groups", findings.cluster_security_groups.iter().all(|group| is_group(group))),
         ("findings.irsa_annotation_prefix", is_prefix(&findings.irsa_annotation_prefix)),
+        ("findings.token_window_hours", TOKEN_HOURS.contains(&findings.token_window_hours)),
         ("findings.max_groups", GROUPS.contains(&findings.max_groups)),
         ("findings.veth_prefix", is_veth_prefix(&findings.veth_prefix)),
         ("cluster.kubeconfig", unset_or_absolute(&cluster.kubeconfig)),

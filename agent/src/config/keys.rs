@@ -141,6 +141,14 @@ pub(super) const KEYS: &[Key] = &[
         get: |config| config.findings.veth_prefix.clone(),
     },
     Key {
+        name: "findings.token_window_hours",
+        flag: None,
+        allowed: "24 to 720",
+        text: "How long a pod's token for the Kubernetes API must stay unused, watched whole, for `api-token-unused`.",
+        set: |config, text| put(&mut config.findings.token_window_hours, text),
+        get: |config| config.findings.token_window_hours.to_string(),
+    },
+    Key {
         name: "cluster.kubeconfig",
         flag: None,
         allowed: "an absolute path; empty: the one that `KUBECONFIG` names, else the pod's service account",

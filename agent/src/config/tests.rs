@@ -98,6 +98,7 @@ fn values_out_of_range_name_key_value_origin_and_range() {
         ("findings.irsa_annotation_prefix", "a/b"),
         ("findings.max_groups", "4"),
         ("findings.max_groups", "17"),
+        ("findings.token_window_hours", "23"),
         ("findings.veth_prefix", "vlan"),
         ("findings.veth_prefix", "tools"),
         ("roots.proc", "proc"),

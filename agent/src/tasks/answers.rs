@@ -85,12 +85,18 @@ pub(super) fn findings(engine: &Engine, node: &str, now: WallNs) -> Vec<String> 
 
 /// Policies, groups, and what pods used of them; then what that rests on.
 pub(super) fn audit(engine: &Engine, node: &str, now: WallNs) -> Vec<String> {
-    fn line<T: Serialize>(kind: &'static str, row: &T, node: &str, time: WallNs) -> String {
-        lines::json(&Line { schema: SCHEMA, kind, time, node, row })
-    }
     let audit = engine.audit();
     let policies = audit.policies.iter().map(|row| line("sg_policy", row, node, now));
     let groups = audit.groups.iter().map(|row| line("sg_group", row, node, now));
     let pods = audit.pods.iter().map(|row| line("sg_pod", row, node, now));
     policies.chain(groups).chain(pods).chain([line("sg_basis", &audit.basis, node, now)]).collect()
+}
+
+/// Tokens for the Kubernetes API.
+pub(super) fn tokens(engine: &Engine, node: &str, now: WallNs) -> Vec<String> {
+    engine.tokens().iter().map(|row| line("token", row, node, now)).collect()
+}
+
+fn line<T: Serialize>(kind: &'static str, row: &T, node: &str, time: WallNs) -> String {
+    lines::json(&Line { schema: SCHEMA, kind, time, node, row })
 }

@@ -108,6 +108,13 @@ impl Services {
         self.api.contains(&SocketAddr::new(ip, port))
     }
 
+    /// Whether an address is the API server's, whatever the port.
+    pub fn is_api_address(&self, ip: IpAddr) -> bool {
+        let claims = self.by_ip.get(&ip).into_iter().flatten();
+        self.api.iter().any(|at| at.ip() == ip)
+            || claims.into_iter().any(|service| service.is_kube_api() && service.cluster_ips.contains(&ip))
+    }
+
     /// Whether the addresses of the API server are known.
     pub fn knows_api(&self) -> bool {
         let name = (Arc::from("default"), Arc::from("kubernetes"));

@@ -8,6 +8,7 @@ use crate::continuity::{Losses, Place};
 use crate::ec2::{self, Ec2};
 use crate::facts::Ec2Wishes;
 use crate::finding::Ledger as Findings;
+use crate::finding::TokenRow;
 use crate::finding::ledger::{RestoreError, Snapshot};
 use crate::flow_groups::audit::{Audit, audit};
 use crate::output::{CapacityRow, Identity};
@@ -95,6 +96,11 @@ impl Engine {
         self.flow_groups.rows(rows, known);
         let (findings, view) = self.findings();
         findings.fold(rows, view);
+    }
+
+    /// Pods with a token for the Kubernetes API, and what they did with it.
+    pub fn tokens(&self) -> Vec<TokenRow> {
+        self.findings.tokens(&self.cluster, self.clock, self.now)
     }
 
     /// The node's ceilings as they stand.

@@ -66,6 +66,9 @@ pub struct PodFacts {
     pub pod_identity_volume: bool,
     /// A service account token is mounted (`automountServiceAccountToken`, or a projected token for the API server).
     pub api_token_mounted: bool,
+    /// How that token gets there; `None`: there is none, or not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_token: Option<TokenMount>,
     /// What the scheduler counts.
     pub requests: Requests,
     /// `status.startTime`.
@@ -97,6 +100,29 @@ pub enum Dns {
     Node,
     /// These, as `None` names them; three at the most.
     Named(Vec<IpAddr>),
+}
+
+/// How a token for the API server gets into a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenMount {
+    /// By admission, which nobody told not to: `automountServiceAccountToken`.
+    Automounted,
+    /// By a projected volume that the pod asks for itself.
+    Projected,
+    /// From a Secret that never ends, where clients look for a token.
+    Secret,
+}
+
+impl TokenMount {
+    /// For people.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Automounted => "mounted by admission",
+            Self::Projected => "a projected volume of the pod",
+            Self::Secret => "a token of a Secret, which does not expire",
+        }
+    }
 }
 
 /// Owner of a pod as people name it: the Deployment behind a `ReplicaSet`, the `CronJob` behind a Job.

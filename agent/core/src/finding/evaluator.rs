@@ -10,6 +10,7 @@ use super::rules::agent::{AgentRuns, Step};
 use super::rules::flood::Flood;
 use super::rules::flows::{Flows, Step as FlowStep};
 use super::rules::groups::{self, History, Outcome};
+use super::rules::tokens::{self, TokenRow, Tokens};
 use super::rules::traffic::Traffic;
 use super::rules::unanswered::{Answer, Unanswered, is_on_node};
 use super::rules::unfiltered::{self, Past};
@@ -26,13 +27,13 @@ use crate::output::{MetadataRow, Output};
 use crate::papers::enforcement::Mode;
 use crate::papers::waivers::{self, Waiver};
 use crate::papers::{self, identity};
-use crate::time::{BootNs, Moment, WallNs};
+use crate::time::{BootNs, Clock, Moment, WallNs};
 
 /// Time between two evaluations of state rules: two that agree are twenty seconds.
 pub const EVALUATION_NS: u64 = 10 * 1_000_000_000;
 
 /// What the rules and the ledger are told by configuration.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     /// Of the rules about papers.
     pub papers: papers::Settings,
@@ -41,6 +42,19 @@ pub struct Settings {
     /// The agent's own process, in the initial pid namespace: what it asks of the metadata service and of the Pod Identity
     /// agent, for credentials of its own, is as it should be. `None`: not known.
     pub own_pid: Option<u32>,
+    /// How long a pod with a token for the Kubernetes API is watched before its silence says something, nanoseconds.
+    pub token_window_ns: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            papers: papers::Settings::default(),
+            waivers: Vec::new(),
+            own_pid: None,
+            token_window_ns: tokens::WINDOW_NS,
+        }
+    }
 }
 
 /// What is known beside what the rules are told.
@@ -72,6 +86,7 @@ pub struct Evaluator {
     /// What the probes could not follow, as of the last reading.
     unfollowed: u64,
     traffic: Traffic,
+    tokens: Tokens,
     /// Pods whose groups are in force, as of the last evaluation.
     enforced: FastMap<Arc<str>, Option<Mode>>,
     /// Pods that have no groups of their own and get none.
@@ -144,6 +159,7 @@ impl Evaluator {
         let unfollowed = untracked_sockets.saturating_add(*untracked_peers).saturating_add(*overflow_accounts);
         if std::mem::replace(&mut self.unfollowed, unfollowed) != unfollowed {
             self.traffic.spoil();
+            self.tokens.spoil(view.now.boot);
         }
         let accounts = &totals.accounts;
         let of = |cgroup_id| {
@@ -167,6 +183,7 @@ impl Evaluator {
     /// What a fold put out.
     pub fn fold(&mut self, outputs: &[Output], view: View<'_>) {
         self.traffic.rows(outputs);
+        self.tokens.rows(outputs, view.cluster, view.now.boot);
         let pod_of_ip = pods_by_ip(view);
         let pods = (&self.enforced, &self.groupless);
         let steps = self.flows.rows(outputs, pods, &|ip| pod_of_ip.get(ip).cloned(), view.now.boot);
@@ -179,8 +196,14 @@ impl Evaluator {
     }
 
     /// Records were lost.
-    pub fn lost(&mut self) {
+    pub fn lost(&mut self, now: BootNs) {
         self.traffic.spoil();
+        self.tokens.spoil(now);
+    }
+
+    /// Pods with a token for the Kubernetes API, and what they did with it.
+    pub fn tokens(&self, cluster: &Cluster, clock: Clock, now: BootNs) -> Vec<TokenRow> {
+        self.tokens.audit(cluster, self.settings.token_window_ns, clock, now)
     }
 
     /// A look at the node, after it was taken into `view`.
@@ -247,11 +270,16 @@ impl Evaluator {
                 || pod.is_some_and(|pod| pod.is_present() || pod.facts.config_hash.as_deref().is_some_and(has_cgroup))
         };
         self.flows.expire(&is_alive);
+        self.tokens.expire(&is_alive);
         // Before the first list of pods nobody's absence means anything.
         if is_told {
             let evaluation = state::evaluate(view, &self.settings.papers, &self.flows.unjudged(), &self.traffic);
             (self.enforced, self.groupless) = (evaluation.enforced, evaluation.groupless);
             self.judge(STATE_CODES, evaluation.judgements, view);
+            let standing: FastSet<_> = self.ledger.standing(Code::ApiTokenUnused).map(|subject| subject.uid).collect();
+            let stands = |subject: &Subject| standing.contains(&subject.uid);
+            let judgements = self.tokens.judge(view.cluster, self.settings.token_window_ns, &stands, view.now);
+            self.judge(&[Code::ApiTokenUnused], judgements, view);
         }
         self.with(view, |ledger, context| ledger.tick(&is_alive, context));
     }

@@ -8,6 +8,7 @@ pub(super) mod flows;
 pub(super) mod groups;
 mod judged;
 pub(in crate::finding) mod requests;
+pub mod tokens;
 pub(super) mod traffic;
 pub(super) mod unanswered;
 pub(super) mod unfiltered;
@@ -46,6 +47,10 @@ pub mod why {
     pub const ALLOWED: &str = "rules_allow_it";
     /// The pod's own groups let it out of the VPC; what stands at the other end cannot be known.
     pub const OWN_END_ALLOWS: &str = "own_end_allows_it";
+    /// All that the pod did is known for less than the window that silence takes to say something.
+    pub const NOT_WATCHED_LONG: &str = "not_watched_long_enough";
+    /// The service of the API server, or its endpoints, are not told.
+    pub const API_NOT_KNOWN: &str = "api_server_not_known";
     /// No security group judges it.
     pub const NOT_JUDGED: &str = "no_group_judges_it";
     /// The counter stood still, or the hop limit suffices: something else lost the answer.

@@ -11,4 +11,5 @@ mod requests;
 mod restarts;
 mod room;
 mod rules;
+mod tokens;
 mod traffic;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use agent_core::facts::{ContainerFacts, ContainerKind, IdentityEnv, Value};
+use agent_core::facts::{ContainerFacts, ContainerKind, IdentityEnv, TokenMount, Value};
 
 use super::probes;
 use super::shapes::{Container, ContainerStatus, PodSpec, PodStatus, Variable, Volume};
@@ -12,6 +12,8 @@ const IRSA_VOLUME: &str = "aws-iam-token";
 const POD_IDENTITY_VOLUME: &str = "eks-pod-identity-token";
 /// Where clients of the API server look for their token.
 const API_TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+/// Name of the volume that admission adds, with five letters after it.
+const API_VOLUME_PREFIX: &str = "kube-api-access-";
 /// Tokens for the API server name no audience, or the one that the server has in most clusters.
 const API_AUDIENCE: &str = "https://kubernetes.default.svc";
 
@@ -20,6 +22,7 @@ pub(super) struct Volumes<'a> {
     pub(super) irsa: bool,
     pub(super) pod_identity: bool,
     api_tokens: Vec<&'a str>,
+    secrets: Vec<&'a str>,
 }
 
 // === impl Volumes ===
@@ -31,12 +34,13 @@ impl<'a> Volumes<'a> {
         Self {
             irsa: projected(IRSA_VOLUME),
             pod_identity: projected(POD_IDENTITY_VOLUME),
-            api_tokens: spec.volumes.iter().filter(|volume| api_token(volume)).map(|v| v.name.as_str()).collect(),
+            api_tokens: spec.volumes.iter().filter(|volume| is_api_token(volume)).map(|v| v.name.as_str()).collect(),
+            secrets: spec.volumes.iter().filter(|volume| volume.secret.is_some()).map(|v| v.name.as_str()).collect(),
         }
     }
 }
 
-fn api_token(volume: &Volume) -> bool {
+fn is_api_token(volume: &Volume) -> bool {
     volume.projected.iter().flat_map(|projected| &projected.sources).any(|source| {
         let token = source.service_account_token.as_ref();
         token.is_some_and(|token| token.audience.is_empty() || token.audience.starts_with(API_AUDIENCE))
@@ -55,6 +59,21 @@ pub(super) fn api_token_mounted(spec: &PodSpec, volumes: &Volumes<'_>, admitted:
             },
         );
     mounted || (!admitted && spec.automount_service_account_token != Some(false))
+}
+
+/// How a token for the API server gets into a pod, by the first mount that tells. Admission's volume has a name of its own
+/// (`kube-api-access-` and five letters), and before Kubernetes 1.22 it was a Secret.
+pub(super) fn api_token(spec: &PodSpec, volumes: &Volumes<'_>) -> Option<TokenMount> {
+    let mounts = spec.init_containers.iter().chain(&spec.containers).flat_map(|container| &container.volume_mounts);
+    mounts.into_iter().find_map(|mount| {
+        let name = mount.name.as_str();
+        let at_default = mount.mount_path.trim_end_matches('/') == API_TOKEN_PATH;
+        if volumes.api_tokens.contains(&name) {
+            let by_admission = at_default && name.starts_with(API_VOLUME_PREFIX);
+            return Some(if by_admission { TokenMount::Automounted } else { TokenMount::Projected });
+        }
+        (at_default && volumes.secrets.contains(&name)).then_some(TokenMount::Secret)
+    })
 }
 
 /// All containers: init, then app, then ephemeral ones.

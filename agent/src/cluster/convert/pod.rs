@@ -67,6 +67,7 @@ pub(super) fn facts(name: &str, workload: WorkloadRef, pod: Pod, conversion: &Co
         irsa_volume: volumes.irsa,
         pod_identity_volume: volumes.pod_identity,
         api_token_mounted: container::api_token_mounted(&spec, &volumes, uid.is_some()),
+        api_token: container::api_token(&spec, &volumes),
         containers,
         requests,
         started: status.start_time,

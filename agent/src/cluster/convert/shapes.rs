@@ -180,6 +180,7 @@ pub(super) struct ProbePort {
 pub(super) struct Volume {
     pub(super) name: String,
     pub(super) projected: Option<Projected>,
+    pub(super) secret: Option<Present>,
     pub(super) persistent_volume_claim: Option<Present>,
     pub(super) ephemeral: Option<Present>,
 }

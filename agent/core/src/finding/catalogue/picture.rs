@@ -62,16 +62,23 @@ pub(super) const API_TOKEN_UNUSED: Entry = Entry {
     code: Code::ApiTokenUnused,
     severities: &[Severity::Info],
     title: "a pod mounts a Kubernetes token and does not use it",
-    about: "Every pod gets a token for the Kubernetes API unless it says otherwise. Most never use it, and whoever breaks into the pod finds it there. Not judged yet: it takes the addresses of the API server, which the agent does not know so far.",
-    holds: "A service account token is mounted, and the pod opened no connection to the API server in a window of at least 24 hours.",
-    silent: &["As long as the addresses of the API server are not known: no verdict is made."],
+    about: "Every pod gets a token for the Kubernetes API unless it says otherwise. Most never use it, and whoever breaks into the pod finds it there.",
+    holds: "A service account token is mounted, and the pod opened no connection to the API server in a window of at least 24 hours (findings.token_window_hours) that was watched whole.",
+    silent: &[
+        "Until the window is over: it begins with the agent's watch or the pod's start, and anew with whatever may have hidden a connection (lost records, rows without peers, sockets that could not be followed).",
+        "As long as the API server's service and endpoints are not known, and in pods with a runtime class: no verdict is made.",
+        "A pod that calls the API server by another address, as by the public endpoint of an EKS cluster, looks like one that does not. Waive it.",
+    ],
     ends: "",
     causes: &[("unused", "no connection to the API server")],
     advice: "Set automountServiceAccountToken: false on the service account or the pod.",
-    commands: &[(
-        "switch it off",
-        "kubectl patch serviceaccount -n NAMESPACE ACCOUNT -p '{\"automountServiceAccountToken\": false}'",
-    )],
+    commands: &[
+        ("every token on the node, and its use", "sekisho audit tokens"),
+        (
+            "switch it off",
+            "kubectl patch serviceaccount -n NAMESPACE ACCOUNT -p '{\"automountServiceAccountToken\": false}'",
+        ),
+    ],
     links: &[(
         "Configure service accounts for pods",
         "https://kubernetes.io/docs/tasks/configure-pod-container/configure-service-account/",
