@@ -11,12 +11,14 @@ use crate::api::client;
 use crate::config::{Config, SOCKET_DEFAULT, Sources};
 use crate::lines::{Form, chain};
 
+mod asked;
 mod audit;
 mod capacity;
 mod check;
 #[cfg(test)]
 mod deployment;
 mod doctor;
+mod evidence;
 mod explain;
 mod findings;
 mod internal;
@@ -52,6 +54,7 @@ enum Command {
     Timeline(timeline::Timeline),
     Readiness(readiness::Readiness),
     Replay(replay::Replay),
+    Evidence(evidence::Evidence),
     Doctor(doctor::Doctor),
     Sg(sg::Sg),
     Audit(audit::Audit),
@@ -110,6 +113,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Timeline(timeline) => timeline.run(),
         Command::Readiness(readiness) => readiness.run(),
         Command::Replay(replay) => replay.run(),
+        Command::Evidence(evidence) => evidence.run(),
         Command::Doctor(doctor) => doctor.run(),
         Command::Sg(sg) => sg.run(),
         Command::Audit(audit) => audit.run(),

@@ -47,5 +47,5 @@ mod writer;
 pub(crate) use self::outbox::{Batch, Most, Outbox, OutboxError, Parcel};
 pub(crate) use self::read::{Coverage, Network, Query, Reader};
 pub(crate) use self::standing::Told;
-pub(crate) use self::store::Options;
+pub(crate) use self::store::{Options, kernel};
 pub(crate) use self::writer::{Counts, History};

@@ -5,6 +5,7 @@
 
 mod api;
 mod aws;
+mod bundle;
 mod cluster;
 mod command;
 mod config;

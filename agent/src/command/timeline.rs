@@ -10,10 +10,10 @@ use anyhow::Context as _;
 use clap::Args;
 use jiff::Zoned;
 
+use super::asked::Asked;
 use super::{Exit, Shape};
-use crate::api::protocol::PodName;
 use crate::config::DATA_DIR_DEFAULT;
-use crate::history::{Coverage, Network, Query, Reader};
+use crate::history::{Coverage, Query, Reader};
 use crate::lines::{self, Form, LineKind};
 
 mod summary;
@@ -26,57 +26,12 @@ pub(super) use when::{When, zoned};
 /// from a copy of it (--data-dir). No agent is needed. Exits with 1 when a part of the history cannot be read.
 #[derive(Args)]
 pub(super) struct Timeline {
-    /// By this pod, alive or gone; may be repeated.
-    #[arg(long, value_name = "NS/NAME")]
-    pod: Vec<PodName>,
-
-    /// By the pod with this uid; may be repeated.
-    #[arg(long)]
-    uid: Vec<String>,
-
-    /// By this workload; may be repeated. Without a cluster: a pod's uid as pod-UID, a container's short id, a unit.
-    #[arg(long, value_name = "NAME")]
-    workload: Vec<String>,
-
-    /// With this address at either end; may be repeated.
-    #[arg(long, value_name = "ADDRESS")]
-    ip: Vec<Network>,
-
-    /// With an address in this network at either end; may be repeated.
-    #[arg(long, value_name = "NETWORK")]
-    cidr: Vec<Network>,
-
-    /// To peers by this DNS name or one below it, or by names like *.example.com; may be repeated.
-    #[arg(long, value_name = "NAME")]
-    name: Vec<String>,
-
-    /// Requests that were answered with this access key id; may be repeated.
-    #[arg(long, value_name = "ID")]
-    key: Vec<String>,
-
-    /// Requests that name this role; may be repeated.
-    #[arg(long, value_name = "NAME")]
-    role: Vec<String>,
-
-    /// By programs whose name or path holds this text; may be repeated.
-    #[arg(long, value_name = "TEXT")]
-    process: Vec<String>,
-
-    /// Findings with this id or code; may be repeated.
-    #[arg(long, value_name = "ID")]
-    finding: Vec<String>,
+    #[command(flatten)]
+    asked: Asked,
 
     /// Only this kind; may be repeated.
     #[arg(long, value_enum, value_delimiter = ',')]
     kind: Vec<LineKind>,
-
-    /// From then on: 90m, 2d, 14:30, 2026-11-22, 2026-11-22T14:30, or RFC 3339. Without a zone it is this machine's.
-    #[arg(long, value_name = "TIME")]
-    since: Option<When>,
-
-    /// Up to then, in the same forms.
-    #[arg(long, value_name = "TIME")]
-    until: Option<When>,
 
     /// Instead of each line: when first and last, and with whom, by volume; peers are marked new that were not seen before
     /// --since.
@@ -95,11 +50,8 @@ pub(super) struct Timeline {
 impl Timeline {
     pub(super) fn run(self) -> anyhow::Result<Exit> {
         let now = Zoned::now();
-        let query = self.query(&now)?;
-        if let (Some(since), Some(until)) = (query.since, query.until)
-            && since > until
-        {
-            eprintln!("error: --since ({since}) is later than --until ({until})");
+        let query = Query { kinds: self.kind.clone(), ..self.asked.query(&now)? };
+        if Asked::is_backwards(&query) {
             return Ok(Exit::Usage);
         }
         let mut reader = Reader::open(&self.data_dir)?;
@@ -131,25 +83,6 @@ impl Timeline {
             eprintln!("sekisho: {} could not be read, and what it holds is missing: {}", file.path.display(), file.why);
         }
         Ok(if coverage.unreadable.is_empty() { Exit::Fine } else { Exit::Found })
-    }
-
-    fn query(&self, now: &Zoned) -> anyhow::Result<Query> {
-        let since = self.since.as_ref().map(|when| when.at(now).context("--since")).transpose()?;
-        let until = self.until.as_ref().map(|when| when.at(now).context("--until")).transpose()?;
-        Ok(Query {
-            since,
-            until,
-            kinds: self.kind.clone(),
-            pods: self.pod.iter().map(|pod| (pod.namespace.clone(), pod.name.clone())).collect(),
-            uids: self.uid.clone(),
-            workloads: self.workload.clone(),
-            networks: self.ip.iter().chain(&self.cidr).copied().collect(),
-            names: self.name.clone(),
-            keys: self.key.clone(),
-            roles: self.role.clone(),
-            processes: self.process.clone(),
-            findings: self.finding.clone(),
-        })
     }
 }
 

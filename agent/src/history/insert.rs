@@ -119,16 +119,9 @@ impl Inserter {
         std::mem::take(&mut self.left_out)
     }
 
-    /// Writes objects that stand and that the file lacks, within a transaction.
-    pub(super) fn repeat(&mut self, file: &Connection, rows_max: usize) -> rusqlite::Result<()> {
-        self.objects.repeat(file, rows_max)
-    }
-
-    /// A row was lost; of an object the next transaction writes what it told.
-    pub(super) fn lost(&mut self, row: &Output) {
-        if let Output::Object(row) = row {
-            self.objects.note(row);
-        }
+    /// What stands of the cluster's objects.
+    pub(super) fn objects(&mut self) -> &mut Objects {
+        &mut self.objects
     }
 
     /// Writes one row, within a transaction, unless it is one that is not kept.

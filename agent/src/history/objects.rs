@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use agent_core::cluster::{MAX_ACCOUNTS, MAX_PODS, MAX_POLICIES};
-use agent_core::output::{Change, ObjectKind, ObjectRow};
+use agent_core::output::{Change, ObjectKind, ObjectRow, Output};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::codes::{by_name, name};
@@ -27,7 +27,7 @@ pub(super) struct Objects {
 }
 
 /// Kind, namespace, name, uid.
-pub(super) type Key = (ObjectKind, String, String, Option<String>);
+type Key = (ObjectKind, String, String, Option<String>);
 
 impl Objects {
     /// Forgets what stands in the file: another one comes, or a transaction did not.
@@ -56,8 +56,15 @@ impl Objects {
         Ok(())
     }
 
+    /// A row was lost: what it told is written with the next transaction.
+    pub(super) fn lost(&mut self, row: &Output) {
+        if let Output::Object(row) = row {
+            self.note(row);
+        }
+    }
+
     /// Takes a version for what stands, whatever becomes of its row; whether there was room.
-    pub(super) fn note(&mut self, row: &ObjectRow) -> (Key, bool) {
+    fn note(&mut self, row: &ObjectRow) -> (Key, bool) {
         let uid = row.uid.as_deref().filter(|_| row.object == ObjectKind::Pod);
         let key = (row.object, row.namespace.to_string(), row.name.to_string(), uid.map(str::to_owned));
         let room = self.standing.len() < OBJECTS_MAX || self.standing.contains_key(&key);

@@ -1,5 +1,6 @@
 //! Reading the history: that of a running agent, or a copied directory. Rows come in the order of time, one at a time.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +9,7 @@ use agent_core::output::{GapRow, ObjectRow, Output};
 use agent_core::time::WallNs;
 
 use super::files::{self, Segment};
+use crate::bundle::Writer;
 
 pub(super) mod decode;
 mod merge;
@@ -149,6 +151,20 @@ impl Reader {
         self.in_each(|file| merge::objects(file, until, visit));
     }
 
+    /// Who wrote what can still be read, in the order of time.
+    pub(crate) fn writers(&mut self) -> Vec<Writer> {
+        let mut all: BTreeMap<WallNs, Writer> = BTreeMap::new();
+        self.in_each(|file| {
+            for writer in merge::writers(file)? {
+                let known = all.entry(writer.started).or_insert_with(|| writer.clone());
+                known.from = known.from.min(writer.from);
+                known.to = known.to.max(writer.to);
+            }
+            Ok(())
+        });
+        all.into_values().collect()
+    }
+
     /// Does something with each file that can be read.
     fn in_each(&mut self, mut read: impl FnMut(&rusqlite::Connection) -> rusqlite::Result<()>) {
         for segment in std::mem::take(&mut self.segments) {
@@ -227,7 +243,7 @@ impl Coverage {
                 Some(true) => GapCause::Stopped,
                 Some(false) => GapCause::Crashed,
             },
-            records_lost: std::collections::BTreeMap::new(),
+            records_lost: BTreeMap::new(),
         });
         // A clock that was set back lets the next run begin before the last one ended.
         gaps.filter(|gap| gap.start < gap.end).collect()

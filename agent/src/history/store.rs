@@ -145,7 +145,7 @@ impl Store {
                     written.lost_rows += chunk.len() as u64;
                     let mut lost = Records::default();
                     for row in chunk {
-                        self.inserter.lost(row);
+                        self.inserter.objects().lost(row);
                         lost.merge(records(row));
                     }
                     self.standing.settle(lost.iter());
@@ -273,7 +273,7 @@ impl Store {
         let transaction = file.transaction()?;
         // Rows that come have the room first; what stands is in no hurry.
         let room = self.bounds.transaction_rows().saturating_sub(chunk.len()).max(1);
-        self.inserter.repeat(&transaction, room)?;
+        self.inserter.objects().repeat(&transaction, room)?;
         for row in chunk {
             self.inserter.insert(&transaction, row)?;
         }
@@ -406,7 +406,7 @@ impl Store {
 }
 
 /// Release and machine of the running kernel.
-fn kernel() -> String {
+pub(crate) fn kernel() -> String {
     let uname = rustix::system::uname();
     format!("{} {}", uname.release().to_string_lossy(), uname.machine().to_string_lossy())
 }

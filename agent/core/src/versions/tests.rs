@@ -106,6 +106,8 @@ fn policies_and_accounts_have_versions_too() {
         namespace: "shop".into(),
         name: "deny".into(),
         pod_selector: equal(&[("app", label)]),
+        ingress_only: false,
+        egress_only: false,
     };
     let told = |label| ClusterFact::NetworkPoliciesReplaced(vec![Arc::new(network(label))]);
     let kind = ObjectKind::NetworkPolicy;

@@ -12,6 +12,7 @@ use rusqlite::{Connection, Row, Rows, Statement, params_from_iter};
 use super::decode::{self, Decoder};
 use super::query::{Condition, Query};
 use super::{Run, Visit};
+use crate::bundle::Writer;
 use crate::history::codes::ip_text;
 use crate::history::schema::{ACTUAL_SINCE, FOLD_BITS, OBJECTS_SINCE, RUNS_SINCE, flow_id};
 
@@ -111,6 +112,23 @@ pub(super) fn runs(file: &Connection) -> rusqlite::Result<Vec<(String, Run)>> {
             continues: row.get(5)?,
         };
         Ok((row.get(0)?, run))
+    })?;
+    rows.collect()
+}
+
+/// Which versions of the agent wrote a file, and on which kernels.
+pub(super) fn writers(file: &Connection) -> rusqlite::Result<Vec<Writer>> {
+    let kernel = if decode::version(file)? < OBJECTS_SINCE { "NULL" } else { "kernel" };
+    let mut statement =
+        file.prepare(&format!("SELECT started, since, alive, version, {kernel} FROM run ORDER BY id"))?;
+    let rows = statement.query_map([], |row| {
+        Ok(Writer {
+            started: WallNs(row.get(0)?),
+            from: WallNs(row.get(1)?),
+            to: WallNs(row.get(2)?),
+            version: row.get(3)?,
+            kernel: row.get(4)?,
+        })
     })?;
     rows.collect()
 }

@@ -6,7 +6,7 @@ use agent_core::output::{FindingRow, GapRow, ObjectFacts, ObjectKind, ObjectRow}
 use agent_core::time::WallNs;
 use rusqlite::types::Value;
 
-use crate::history::codes::mapped;
+use crate::history::codes::{mapped, unmapped};
 use crate::lines::LineKind;
 
 /// Which rows. Lists that are empty let everything pass; of several values one must fit, of several lists all. Gaps concern
@@ -78,6 +78,17 @@ impl std::str::FromStr for Network {
     }
 }
 
+impl std::fmt::Display for Network {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (first, last) = (u128::from_be_bytes(self.first), u128::from_be_bytes(self.last));
+        let length = (first ^ last).leading_zeros();
+        match unmapped(self.first) {
+            IpAddr::V4(ip) if length >= 96 => write!(f, "{ip}/{}", length - 96),
+            _ => write!(f, "{}/{length}", std::net::Ipv6Addr::from(self.first)),
+        }
+    }
+}
+
 impl Network {
     fn holds(&self, ip: IpAddr) -> bool {
         (self.first..=self.last).contains(&mapped(ip))
@@ -127,6 +138,11 @@ impl Query {
     pub(super) fn wants_objects(&self) -> bool {
         let others = self.keys.is_empty() && self.roles.is_empty() && self.findings.is_empty();
         self.wants(LineKind::Object) && others && self.processes.is_empty()
+    }
+
+    /// Whether an object is about whom is asked for, whatever the kinds and whenever.
+    pub(crate) fn concerns(&self, row: &ObjectRow) -> bool {
+        self.wants_object(row)
     }
 
     /// Whether an object passes. A pod is asked for by name, uid, workload or address; what is no pod passes by its
@@ -274,6 +290,13 @@ mod tests {
         assert!(holds("0.0.0.0/0", "255.255.255.255") && !holds("0.0.0.0/0", "::1"));
         assert!(holds("::/0", "10.0.0.1") && holds("fd00::/8", "fdff::1") && !holds("fd00::/8", "fe00::"));
         assert!(holds("::ffff:10.0.0.0/104", "10.9.9.9"));
+    }
+
+    #[test]
+    fn networks_read_as_they_were_given() {
+        for text in ["10.1.2.3/32", "10.1.0.0/16", "0.0.0.0/0", "::/0", "fd00::/8", "fd00::1/128"] {
+            assert_eq!(text.parse::<Network>().expect("a network").to_string(), text);
+        }
     }
 
     #[test]
