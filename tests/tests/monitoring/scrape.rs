@@ -89,6 +89,16 @@ fn a_theft_becomes_an_alert_and_so_does_an_agent_that_is_gone() -> Result<()> {
         points.iter().any(|point| point.labels["resource"] == "threads" && point.value > 0.0 && point.value < 1.0)
     })?;
 
+    // With every wait cut short nothing else fires about the agent: it is well.
+    let firing = server.query("ALERTS{alertstate=\"firing\"}")?;
+    let own = ["Agent", "Probe", "Records", "Gap", "Untracked", "Series", "Table", "History", "Cluster", "Absent"];
+    let unwell: Vec<_> = firing
+        .iter()
+        .filter(|point| own.iter().any(|part| point.labels["alertname"].starts_with(&format!("Sekisho{part}"))))
+        .collect();
+    ensure!(unwell.is_empty(), "of an agent that is well: {unwell:?}");
+    println!("firing: {:?}", server.firing()?);
+
     agent.finish()?;
     server.wait_for("ALERTS{alertname=\"SekishoAgentDown\",alertstate=\"firing\"}", |points| points.len() == 1)?;
     // The memory of findings: the alert does not end with the agent.
