@@ -105,7 +105,22 @@ fn help_lists_what_exists_and_nothing_else() {
     let names: Vec<_> = commands.lines().filter_map(|line| line.split_whitespace().next()).collect();
     assert_eq!(
         names,
-        ["run", "observe", "capacity", "check", "findings", "explain", "timeline", "replay", "doctor", "sg", "help"]
+        [
+            "run",
+            "observe",
+            "capacity",
+            "check",
+            "findings",
+            "explain",
+            "timeline",
+            "readiness",
+            "replay",
+            "evidence",
+            "doctor",
+            "sg",
+            "audit",
+            "help"
+        ]
     );
     assert_eq!(run(&["--version"]).status.code(), Some(0));
 }

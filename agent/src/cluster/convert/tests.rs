@@ -1,7 +1,8 @@
 //! Objects as the API server, manifests and broken programs write them.
 
 use agent_core::facts::{
-    Branch, ContainerKind, GroupEventKind, Phase, PodFacts, PolicyFacts, ProbeKind, ServiceAccountFacts, Value as Env,
+    Branch, ContainerKind, GroupEventKind, Phase, PodFacts, PolicyFacts, ProbeKind, ServiceAccountFacts, TokenMount,
+    Value as Env,
 };
 use agent_core::time::WallNs;
 use proptest::prelude::*;
@@ -583,4 +584,39 @@ proptest! {
         prop_assert_eq!(quantity::milli(&format!("{whole}.{milli:03}")), Ok(whole * 1_000 + milli));
         prop_assert_eq!(quantity::units(&format!("{whole}Mi")), Ok(whole << 20));
     }
+}
+
+#[test]
+fn how_a_token_for_the_api_gets_into_a_pod() {
+    const AT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+    let of = |volume: Value, path: &str| {
+        let name = volume["name"].clone();
+        pod(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "uid": "u"},
+            "spec": {"volumes": [volume], "containers": [{"name": "a", "volumeMounts": [{"name": name, "mountPath": path}]}]}}))
+        .api_token
+    };
+    let projected =
+        |name: &str, token: Value| json!({"name": name, "projected": {"sources": [{"serviceAccountToken": token}]}});
+    assert_eq!(of(projected("kube-api-access-x7k2p", json!({})), AT), Some(TokenMount::Automounted));
+    assert_eq!(of(projected("token", json!({})), "/tokens"), Some(TokenMount::Projected));
+    assert_eq!(of(projected("vault", json!({"audience": "vault"})), "/tokens"), None);
+    assert_eq!(of(json!({"name": "default-token-abcde", "secret": {"secretName": "x"}}), AT), Some(TokenMount::Secret));
+    assert_eq!(of(json!({"name": "db", "secret": {"secretName": "x"}}), "/db"), None);
+}
+
+#[test]
+fn which_way_a_network_policy_is_about() {
+    let of = |spec: Value| {
+        let object = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "n"}, "spec": spec});
+        match convert(object) {
+            Converted::NetworkPolicy(policy) => (policy.ingress_only, policy.egress_only),
+            other => panic!("not a network policy: {other:?}"),
+        }
+    };
+    assert_eq!(of(json!({"policyTypes": ["Ingress"], "egress": [{}]})), (true, false));
+    assert_eq!(of(json!({"policyTypes": ["Egress"]})), (false, true));
+    assert_eq!(of(json!({"policyTypes": ["Ingress", "Egress"]})), (false, false));
+    // As manifests leave it to the API server.
+    assert_eq!(of(json!({})), (true, false));
+    assert_eq!(of(json!({"egress": []})), (false, false));
 }
