@@ -5,12 +5,12 @@ mod dictionaries;
 
 use agent_core::output::{
     ActualPeer, CapacityRow, FindingRow, FlowRow, GapRow, Identity, Local, MetadataRow, Output, Peer, ProcessRow,
-    ProcessView, SgRow, Via, Who, Window,
+    SgRow, Via, Who, Window,
 };
 use agent_core::time::WallNs;
 use rusqlite::{Connection, OptionalExtension as _, Params, params};
 
-use super::codes::{int, ip, mapped, name};
+use super::codes::{int, ip, name};
 use super::objects::Objects;
 use super::recent::Recent;
 use super::schema::{FOLD_BITS, flow_id};

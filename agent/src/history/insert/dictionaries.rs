@@ -6,7 +6,7 @@ use agent_core::output::{Identity, Peer, ProcessView, SgRow};
 use rusqlite::{Connection, params};
 
 use super::{FlowKey, Inserter, Process, Program, add, json, remember};
-use crate::history::codes::{int, ip, mapped, name};
+use crate::history::codes::{ip, mapped, name};
 
 impl Inserter {
     pub(super) fn sg(&mut self, file: &Connection, sg: &SgRow) -> rusqlite::Result<i64> {
