@@ -18,6 +18,8 @@ mod check;
 #[cfg(test)]
 mod deployment;
 mod doctor;
+#[cfg(test)]
+mod documents;
 mod evidence;
 mod explain;
 mod findings;
