@@ -288,8 +288,8 @@ fn audit_of_the_scene(agent: &Agent) -> Result<()> {
         assert_eq!((&told["name"], &told["absent"]), (&json!(name), &json!(false)));
         ensure!(told["told"].is_string() && told["watched_since"].is_string(), "{told:#}");
         for rule in told["rules"].as_array().context("rules")? {
-            // What is dropped at the other end uses no rule.
-            let is_used = rule["rule"] == format!("sgr-{name}-open");
+            // What is dropped at the other end has used the rule that let it out.
+            let is_used = ["open", "not-in"].iter().any(|of| rule["rule"] == format!("sgr-{name}-{of}"));
             assert_eq!(rule["connections"].as_u64().is_some_and(|times| times > 0), is_used, "{rule}");
             assert_eq!(rule["last_used"].is_string(), is_used, "{rule}");
         }

@@ -44,13 +44,15 @@ impl Scene<'_> {
     pub(super) fn weigh(&self, judged: &Judged) -> Weighed {
         let verdict = self.verdict(judged);
         let row = self.row_of(judged, &verdict);
-        let sides = [&verdict.egress, &verdict.ingress];
         if judged.translated.is_some() {
             // Only the own end was asked, and about an address that is not on the wire.
             return Weighed { used: row.rules.clone(), row, perhaps: Vec::new(), open: judged.own.clone() };
         }
-        let used = ids(sides.into_iter().flat_map(allowing)).collect();
-        let doubts = sides.into_iter().flat_map(doubtful);
+        // What does not get out never gets to whoever would let it in.
+        let got_out = !matches!(verdict.egress, SideVerdict::NoRule);
+        let sides = || [&verdict.egress].into_iter().chain(got_out.then_some(&verdict.ingress));
+        let used = ids(sides().flat_map(allowing)).collect();
+        let doubts = sides().flat_map(doubtful);
         Weighed { row, used, perhaps: ids(doubts).collect(), open: Vec::new() }
     }
 

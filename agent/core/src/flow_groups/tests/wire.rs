@@ -142,6 +142,14 @@ fn a_rule_that_lets_out_what_the_other_end_drops_was_used() {
     world.peer("10.0.5.5", &["sg-cache"]);
     assert_eq!(world.outbound(1, "10.0.5.5", 5432).map(|said| said.verdict), Some(NO_RULE));
     assert_eq!(of(&world.engine.audit(), "sgr-db"), (Some(1), None));
+    // What does not get out never gets to whoever would let it in.
+    let mut world = World::new(true);
+    world.peer("10.0.5.5", &["sg-pod"]);
+    let Ec2Fact::Groups { mut groups, missing, at } = groups() else { panic!() };
+    groups[0].group.rules.push(rule("in", Side::Ingress, Some(5433), "10.0.0.0/8"));
+    world.ec2(Ec2Fact::Groups { groups, missing, at });
+    assert_eq!(world.outbound(1, "10.0.5.5", 5433), said(NO_RULE, POD, "", None));
+    assert_eq!(of(&world.engine.audit(), "sgr-in"), (None, None));
 }
 
 #[test]
