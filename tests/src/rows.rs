@@ -24,6 +24,8 @@ pub struct Rows {
     pub findings: Vec<Value>,
     /// Looks at the node's ceilings.
     pub capacity: Vec<Value>,
+    /// Versions of the cluster's objects.
+    pub objects: Vec<Value>,
 }
 
 /// Who did it.
@@ -233,6 +235,7 @@ impl Rows {
             Some("gap") => self.gaps.push(serde_json::from_value(value)?),
             Some("finding") => self.findings.push(value),
             Some("capacity") => self.capacity.push(value),
+            Some("object") => self.objects.push(value),
             other => bail!("kind is {other:?}"),
         }
         Ok(())
