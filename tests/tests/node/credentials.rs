@@ -9,15 +9,15 @@ use system_tests::metadata_server::Behaviour;
 use system_tests::node::account;
 use system_tests::{Actor, MetadataServer, Node, NodePod, Wiring};
 
-const ROLE: &str = "arn:aws:iam::111122223333:role/web";
-const CREDENTIALS: &str = "/latest/meta-data/iam/security-credentials/eks-node-role";
+pub(super) const ROLE: &str = "arn:aws:iam::111122223333:role/web";
+pub(super) const CREDENTIALS: &str = "/latest/meta-data/iam/security-credentials/eks-node-role";
 
 fn imds() -> SocketAddr {
     SocketAddr::from((IMDS_V4, 80))
 }
 
 /// A request with a session token; answers the status line.
-fn ask(client: &mut Actor, path: &str, headers: &str) -> Result<String> {
+pub(super) fn ask(client: &mut Actor, path: &str, headers: &str) -> Result<String> {
     let put = "PUT /latest/api/token HTTP/1.1\r\nHost: imds\r\nX-aws-ec2-metadata-token-ttl-seconds: 600\r\n\
                Connection: close\r\n\r\n";
     let answer = client.exchange(imds(), &[put])?.answer;
@@ -25,14 +25,14 @@ fn ask(client: &mut Actor, path: &str, headers: &str) -> Result<String> {
     ask_without_token(client, path, &format!("X-aws-ec2-metadata-token: {token}\r\n{headers}"))
 }
 
-fn ask_without_token(client: &mut Actor, path: &str, headers: &str) -> Result<String> {
+pub(super) fn ask_without_token(client: &mut Actor, path: &str, headers: &str) -> Result<String> {
     let get = format!("GET {path} HTTP/1.1\r\nHost: imds\r\n{headers}Connection: close\r\n\r\n");
     let answer = client.exchange(imds(), &[&get])?.answer;
     Ok(answer.lines().next().unwrap_or_default().to_owned())
 }
 
 /// Adds to a pod's only container what the webhook for IRSA injects.
-fn inject_irsa(pod: &mut NodePod) {
+pub(super) fn inject_irsa(pod: &mut NodePod) {
     let path = "/var/run/secrets/eks.amazonaws.com/serviceaccount/token";
     let container = &mut pod.object["spec"]["containers"][0];
     container["env"] = json!([
@@ -46,7 +46,7 @@ fn inject_irsa(pod: &mut NodePod) {
         json!([{"name": "aws-iam-token", "projected": {"sources": [{"serviceAccountToken": token}]}}]);
 }
 
-fn use_account(pod: &mut NodePod, account: &str) {
+pub(super) fn use_account(pod: &mut NodePod, account: &str) {
     pod.object["spec"]["serviceAccountName"] = json!(account);
 }
 

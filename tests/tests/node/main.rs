@@ -2,6 +2,7 @@
 //! cause goes, and pods that do nothing wrong have none.
 
 mod credentials;
+mod handed_over;
 mod hop_limit;
 mod papers;
 mod recording;
