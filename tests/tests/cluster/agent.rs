@@ -279,6 +279,44 @@ fn a_token_that_ends_is_read_again() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_service_has_its_name_from_the_api_server() -> Result<()> {
+    let mut server = Server::take()?;
+    let mut site = Site::new(&mut server, "services")?;
+    let path = format!("/api/v1/namespaces/{}/services", site.namespace);
+    let object = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": { "name": "web" }, "spec": { "ports": [{ "port": 80 }] },
+    });
+    let service = server.admin.post(&path, &object)?;
+    let address = |object: &Value| -> Result<SocketAddr> {
+        let ip = object["spec"]["clusterIP"].as_str().context("a service without address")?;
+        Ok(SocketAddr::new(ip.parse().context("an address")?, 80))
+    };
+    let web = address(&service)?;
+    let api = address(&server.admin.get("/api/v1/namespaces/default/services/kubernetes")?)?;
+    let mut pod = site.pod(&server, "client")?;
+    let agent = site.agent()?;
+    let observer = agent.observe(&[])?;
+    site.wait_until_named(&observer, &mut pod)?;
+
+    // Nothing leads there, which is told as well as any other end.
+    for (socket, to, class, name) in [
+        ("web", web, "service", format!("web.{}.svc", site.namespace)),
+        ("api", api, "kube_api", "kubernetes.default.svc".to_owned()),
+    ] {
+        // Told when the socket goes.
+        pod.actor.try_connect(socket, to)?;
+        pod.actor.close(socket)?;
+        let ip = to.ip().to_string();
+        observer.wait_for(class, |lines| {
+            let to_it = rows_of(lines, &pod).into_iter().filter(|row| row["peer"]["ip"] == ip.as_str());
+            to_it.map(|row| row["peer"].clone()).any(|peer| peer["class"] == class && peer["name"] == name.as_str())
+        })?;
+    }
+    agent.finish()?;
+    Ok(())
+}
+
 /// Waits for a finding about a pod, and says how long that took.
 fn wait_for_finding(observer: &Observer, pod: &Running, code: &str, state: &str, since: Instant) -> Result<Duration> {
     observer.wait_for(&format!("{code} {state} of {}", pod.name), |lines| {
