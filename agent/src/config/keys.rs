@@ -215,7 +215,7 @@ pub(super) const KEYS: &[Key] = &[
     Key {
         name: "aws.fleet_nodes",
         flag: None,
-        allowed: "1 to 100000; 0: as many as the cluster has, 100 where it does not say",
+        allowed: "0 to 100000; 0: as many as the cluster has, 100 where it does not say",
         text: "Nodes whose agents share the account's EC2 calls. All of them together make about one call a second.",
         set: |config, text| put(&mut config.aws.fleet_nodes, text),
         get: |config| config.aws.fleet_nodes.to_string(),

@@ -553,14 +553,14 @@ fn a_finding_shows_0_before_it_goes_and_gives_its_room_back() {
 fn what_a_pod_says_to_itself_is_no_traffic() {
     let (metrics, exposition) = new(100);
     let to = |ip: &str, class| {
-        let mut row = flow("within");
+        let mut row = flow("inner-voice");
         (row.peer.ip, row.peer.class) = (Some(ip.to_owned()), class);
         Output::Flow(Box::new(row))
     };
     for ip in ["127.0.0.1", "127.0.0.6", "::1", "10.0.0.1"] {
         metrics.observe(&to(ip, PeerClass::ClusterPod), BootNs(1));
     }
-    assert!(!exposition.render().expect("renders").contains("within"));
+    assert!(!exposition.render().expect("renders").contains("inner-voice"));
     metrics.observe(&to("127.0.0.1", PeerClass::NodeLocal), BootNs(1));
-    assert!(exposition.render().expect("renders").contains("within"), "on the node's own network it is the node's");
+    assert!(exposition.render().expect("renders").contains("inner-voice"), "on the node's own network it is the node's");
 }

@@ -157,7 +157,7 @@ fn rows_of_an_earlier_program_are_shipped_too() {
         .and_then(|file| {
             file.execute_batch(
                 "DROP TRIGGER journal_metadata; DROP TRIGGER journal_exec; DROP TRIGGER journal_finding; \
-                 DROP TRIGGER journal_gap; DROP TRIGGER journal_capacity; DROP TABLE journal;",
+                 DROP TRIGGER journal_gap; DROP TRIGGER journal_capacity; DROP TRIGGER journal_object; DROP TABLE journal;",
             )
         })
         .expect("drops");
