@@ -11,6 +11,7 @@ mod notebook;
 mod object;
 mod pins;
 mod preflight;
+mod privileges;
 #[cfg(feature = "probe-log")]
 mod probe_log;
 mod ring;
@@ -30,6 +31,7 @@ pub(crate) use self::error::Error;
 pub(crate) use self::load::{ProbeState, ProbeStatus};
 pub(crate) use self::pins::{count as pins_in, unpin};
 pub(crate) use self::preflight::{Check, CheckState, preflight, require};
+pub(crate) use self::privileges::{give_up, held};
 pub(crate) use self::taken::Stored;
 
 /// How to load and read the probes.

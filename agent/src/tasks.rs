@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::api::protocol::{Probe, Question, Status};
+use crate::api::protocol::{PrivilegeStatus, Probe, Question, Status};
 use crate::api::{feed::Feed, listen, serve};
 use crate::config::{Config, Listen, Roots};
 use crate::export::{self, Exporter, Style};
@@ -141,7 +141,7 @@ pub(crate) async fn run(config: Config, options: Options) -> Result<(), Error> {
     let (sender, inputs) = mpsc::channel(INPUT_BATCHES);
     warn_of_pins(&config);
     let probes = kernel::attach(&kernel_options(&config, &cgroup_root)).map_err(Error::Kernel)?;
-    report(probes.probes());
+    let privileges = settle(probes.probes()).await;
 
     let engine = engine_config(&config);
     let recorder = recorder(options.record, &engine, &node_name)?;
@@ -158,6 +158,7 @@ pub(crate) async fn run(config: Config, options: Options) -> Result<(), Error> {
         node: node_name.to_string(),
         pid: std::process::id(),
         probes: probes.probes().iter().map(probe_status).collect(),
+        privileges: Some(privileges),
         ..Status::default()
     };
     let mut history =
@@ -315,6 +316,21 @@ fn pins(config: &Config) -> Option<Check> {
         Err(error) => CheckState::Degraded(format!("cannot look at {}: {error}", directory.display())),
     };
     Some(Check { name: "pins", state })
+}
+
+/// Says what is attached, and gives up what only that needed: by this thread, from which all later ones come, and by the one for files, which is
+/// there already.
+async fn settle(probes: &[kernel::ProbeStatus]) -> PrivilegeStatus {
+    report(probes);
+    let of_files = tokio::task::spawn_blocking(kernel::give_up).await.unwrap_or_else(|error| Err(error.into()));
+    let failed = kernel::give_up().and(of_files).err().map(|error| error.to_string());
+    if let Some(why) = &failed {
+        tracing::warn!("capabilities that are not needed any more could not be given up: {why}");
+    }
+    match kernel::held() {
+        Ok(held) => PrivilegeStatus { held, failed },
+        Err(error) => PrivilegeStatus { held: Vec::new(), failed: failed.or_else(|| Some(error.to_string())) },
+    }
 }
 
 /// Probes that an earlier agent left, and that this one does not take over, cost and tell nobody.

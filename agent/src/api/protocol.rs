@@ -114,6 +114,18 @@ pub(crate) struct Status {
     /// What takes rows that leave the node.
     #[serde(default)]
     pub(crate) exports: Vec<ExportStatus>,
+    /// What the agent may still do now that its probes are attached; `None` for an agent of an earlier version.
+    #[serde(default)]
+    pub(crate) privileges: Option<PrivilegeStatus>,
+}
+
+/// What the agent's threads may still do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) struct PrivilegeStatus {
+    /// Capabilities that any thread has, by name.
+    pub(crate) held: Vec<String>,
+    /// Why not all was given up that could be.
+    pub(crate) failed: Option<String>,
 }
 
 /// What takes rows that leave the node. Counts are since the agent's start.

@@ -14,7 +14,9 @@ use tokio::sync::mpsc;
 use super::client;
 use super::feed::{Feed, Next, QUEUE_MAX, RECENT_BYTES_MAX, RECENT_MAX};
 use super::listen::{self, Error};
-use super::protocol::{Book, Ec2Standing, Ec2Status, Filter, PodName, Probe, Question, Request, Status};
+use super::protocol::{
+    Book, Ec2Standing, Ec2Status, Filter, PodName, PrivilegeStatus, Probe, Question, Request, Status,
+};
 use super::serve::{self, CLIENTS_MAX, Sources};
 use crate::lines::{Form, LineKind};
 use crate::lossy::Entry;
@@ -113,6 +115,7 @@ impl Drop for Agent {
 
 fn some_status() -> Status {
     Status {
+        privileges: Some(PrivilegeStatus { held: vec!["CAP_NET_ADMIN".to_owned()], failed: None }),
         collectors: Vec::new(),
         node: "node-1".to_owned(),
         pid: 1,

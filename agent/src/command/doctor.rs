@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::{Exit, Shape, Socket, chain, print};
 use crate::api::client;
-use crate::api::protocol::{Book, Collector, CollectorState, HistoryStatus, Probe, Status};
+use crate::api::protocol::{Book, Collector, CollectorState, HistoryStatus, PrivilegeStatus, Probe, Status};
 use crate::lines::{SCHEMA, clean_into, json};
 use crate::tasks::{self, CheckState};
 
@@ -130,6 +130,7 @@ impl Report {
     /// The agent runs: what it has counts. What this command itself lacks is shown, and degrades.
     fn of_agent(status: Status, checks: Vec<tasks::Check>) -> Self {
         let mut checks: Vec<_> = checks.into_iter().map(check).collect();
+        checks.extend(status.privileges.map(privileges));
         checks.extend(status.history.map(history));
         checks.extend(status.exports.into_iter().map(export::finding));
         checks.extend(status.ec2.into_iter().flat_map(ec2::findings));
@@ -217,6 +218,17 @@ impl Report {
 
 fn worst<'a>(findings: impl Iterator<Item = &'a Finding>) -> Verdict {
     findings.map(|finding| finding.state).max().unwrap_or(Verdict::Ok)
+}
+
+/// What the agent still holds is for people to read: who gave it more had a reason.
+fn privileges(status: PrivilegeStatus) -> Finding {
+    let PrivilegeStatus { held, failed } = status;
+    let held = if held.is_empty() { "none".to_owned() } else { held.join(", ") };
+    let (state, text) = match failed {
+        None => (Verdict::Ok, format!("held by the agent since its probes are attached: {held}")),
+        Some(why) => (Verdict::Degraded, format!("not all could be given up: {why}; held: {held}")),
+    };
+    Finding { name: "privileges".to_owned(), state, text, cure: None }
 }
 
 /// The history degrades when rows are lost; off is a choice.
