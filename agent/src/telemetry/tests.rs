@@ -562,5 +562,8 @@ fn what_a_pod_says_to_itself_is_no_traffic() {
     }
     assert!(!exposition.render().expect("renders").contains("inner-voice"));
     metrics.observe(&to("127.0.0.1", PeerClass::NodeLocal), BootNs(1));
-    assert!(exposition.render().expect("renders").contains("inner-voice"), "on the node's own network it is the node's");
+    assert!(
+        exposition.render().expect("renders").contains("inner-voice"),
+        "on the node's own network it is the node's"
+    );
 }

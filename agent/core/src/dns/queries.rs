@@ -95,6 +95,8 @@ pub struct Queries {
     not_found: FastMap<u64, VecDeque<(BootNs, Arc<str>)>>,
     /// By cgroup, records that were not written as of the last totals, and when they were seen to grow.
     losses: FastMap<u64, (u64, Option<BootNs>)>,
+    /// When the latest query was sent: the caller's clock moves by ticks, and may stand before it.
+    latest: BootNs,
     unmatched: u64,
 }
 
@@ -114,6 +116,7 @@ struct Waiting {
 impl Queries {
     /// A query was sent.
     pub fn asked(&mut self, fact: &DnsFact, message: &DnsMessage) {
+        self.latest = self.latest.max(fact.time);
         let mark = (fact.cookie, message.id);
         if let Some(before) = self.waiting.get(&mark) {
             if before.name == message.name && before.record_type == message.record_type {
@@ -167,6 +170,7 @@ impl Queries {
 
     /// The kernel's counters as of `now`. All records written before it were taken in.
     pub fn totals(&mut self, totals: &KernelTotals, now: BootNs) {
+        let now = now.max(self.latest);
         for (cgroup_id, account) in &totals.accounts {
             let of = |counts: &[u64]| counts.get(Ring::Bulk as usize).copied().unwrap_or(0);
             let lost = of(&account.over_budget).saturating_add(of(&account.ring_full));
