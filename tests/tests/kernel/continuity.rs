@@ -206,10 +206,12 @@ fn killed(kills_max: u32, time: Duration) -> Result<()> {
     ensure!(out <= connections && within <= connections, "doubled: {out} and {within} of {connections}");
     let missing = 2 * connections - out - within;
     ensure!(missing <= lost("tcp"), "{missing} connections are missing, {} records are known to be lost", lost("tcp"));
-    // None is missing. Of 39,438 requests over 200 kills three rows were too many, for a reason that is not known yet: more
-    // than one in a thousand would be another defect.
-    ensure!(told >= asked && lost("metadata") == 0, "{asked} requests, {told} rows, {} lost", lost("metadata"));
-    ensure!(told - asked <= asked / 1_000 + 1, "{asked} requests and {told} rows: {}", odd_requests(&home, &asker)?);
+    // None is missing, unless agents that hardly ran left the ring to fill: then its records are counted. Of 39,438 requests over
+    // 200 kills three rows were too many, for a reason that is not known yet: more than one in a thousand would be another
+    // defect.
+    let (missing, doubled) = (asked.saturating_sub(told), told.saturating_sub(asked));
+    ensure!(missing as u64 <= lost("metadata"), "{asked} requests, {told} rows, {} lost", lost("metadata"));
+    ensure!(doubled <= asked / 1_000 + 1, "{asked} requests and {told} rows: {}", odd_requests(&home, &asker)?);
     if told > asked {
         println!("rows too many: {}", odd_requests(&home, &asker)?);
     }
