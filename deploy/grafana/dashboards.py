@@ -441,6 +441,18 @@ def node():
             width=6,
         ),
         lines(
+            "rows that leave the node",
+            "Shipped, refused by the collector, lost; where shipping is on.",
+            (f"sum by (sink, fate) (rate(sekisho_export_rows_total{{{n}}}[$__rate_interval]))", "{{sink}} {{fate}}"),
+            unit="cps",
+        ),
+        lines(
+            "how long rows wait to leave",
+            "Age of the oldest; it grows while the collector is away.",
+            (f"sekisho_export_oldest_age_seconds{{{n}}}", "{{sink}}"),
+            unit="s",
+        ),
+        lines(
             "how long looks take",
             "By source.",
             (f"sekisho_collector_duration_seconds{{{n}}}", "{{collector}}"),
@@ -517,6 +529,19 @@ def investigation():
             "with and without a token",
             "v1 is without.",
             (f"sum by (version) (rate(sekisho_metadata_requests_total{{{w}}}[$__rate_interval]))", "{{version}}"),
+            unit="reqps",
+        ),
+        "what it asks DNS",
+        lines(
+            "queries by what came of them",
+            "By UDP to port 53.",
+            (f"sum by (outcome) (rate(sekisho_dns_queries_total{{{w}}}[$__rate_interval]))", "{{outcome}}"),
+            unit="reqps",
+        ),
+        lines(
+            "queries that the search list costs",
+            "Names with a search domain behind them that do not exist, before the name itself was found: ndots.",
+            (f"sum (rate(sekisho_dns_search_waste_total{{{w}}}[$__rate_interval]))", "wasted"),
             unit="reqps",
         ),
         "whom it talks to",

@@ -121,6 +121,8 @@ pub struct Sg {
     pub rules: Vec<String>,
     /// What it leaves open.
     pub why: Option<String>,
+    /// When EC2 told the oldest of what it stands on.
+    pub told: Option<String>,
 }
 
 /// An address of this end.
