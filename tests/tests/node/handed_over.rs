@@ -27,7 +27,7 @@ fn verify(bundle: &Path) -> Result<Output> {
 /// Names in one list of a plan.
 fn list(report: &Value, plan: &str, list: &str) -> Vec<String> {
     let plans = report["plans"].as_array().into_iter().flatten();
-    let entries = plans.filter(|found| found["plan"] == plan).flat_map(|found| found[list].as_array().cloned());
+    let entries = plans.filter(|found| found["plan"] == plan).filter_map(|found| found[list].as_array().cloned());
     entries.flatten().filter_map(|entry| entry["workload"].as_str().map(str::to_owned)).collect()
 }
 
