@@ -170,7 +170,9 @@ fn killed(kills_max: u32, time: Duration) -> Result<()> {
     let (mut connections, mut kills, started) = (0, 0, Instant::now());
     let mut moment: u64 = 0x9e37_79b9_7f4a_7c15;
     while kills < kills_max && (started.elapsed() < time || kills < 3) {
-        let agent = Agent::launch("none", home.pinned())?;
+        // Every second one gets as far as to read, on machines that take long for a start too: the ring holds what is asked
+        // meanwhile.
+        let agent = if kills % 2 == 0 { Agent::with(home.pinned())? } else { Agent::launch("none", home.pinned())? };
         client.tell(&Op::LoadHttp { server: address, connections: 150, in_flight: 4 })?;
         moment ^= moment << 13;
         moment ^= moment >> 7;
@@ -206,12 +208,10 @@ fn killed(kills_max: u32, time: Duration) -> Result<()> {
     ensure!(out <= connections && within <= connections, "doubled: {out} and {within} of {connections}");
     let missing = 2 * connections - out - within;
     ensure!(missing <= lost("tcp"), "{missing} connections are missing, {} records are known to be lost", lost("tcp"));
-    // None is missing, unless agents that hardly ran left the ring to fill: then its records are counted. Of 39,438 requests over
-    // 200 kills three rows were too many, for a reason that is not known yet: more than one in a thousand would be another
-    // defect.
-    let (missing, doubled) = (asked.saturating_sub(told), told.saturating_sub(asked));
-    ensure!(missing as u64 <= lost("metadata"), "{asked} requests, {told} rows, {} lost", lost("metadata"));
-    ensure!(doubled <= asked / 1_000 + 1, "{asked} requests and {told} rows: {}", odd_requests(&home, &asker)?);
+    // None is missing. Of 39,438 requests over 200 kills three rows were too many, for a reason that is not known yet: more
+    // than one in a thousand would be another defect.
+    ensure!(told >= asked && lost("metadata") == 0, "{asked} requests, {told} rows, {} lost", lost("metadata"));
+    ensure!(told - asked <= asked / 1_000 + 1, "{asked} requests and {told} rows: {}", odd_requests(&home, &asker)?);
     if told > asked {
         println!("rows too many: {}", odd_requests(&home, &asker)?);
     }
