@@ -1,12 +1,10 @@
-//! How many verdicts on security groups a core gives: `cargo run --release -p agent-core --example sg_verdicts`.
-//!
-//! 60 groups of 60 rules a side: ranges of IPv4 and IPv6, references, prefix lists of 100 entries; TCP, UDP, ICMP and
-//! everything. 4,096 flows between interfaces of one to five groups, judged at both ends, over and over.
-//! The rate is per second of CPU time.
+//! Verdicts of security groups on flows: 60 groups with ranges of IPv4 and IPv6, references and prefix lists of 100 entries;
+//! TCP, UDP, ICMP and everything; interfaces of one to five groups, judged at both ends. The size is the rules of a group on
+//! each side; the unit is a verdict.
 
+use std::error::Error;
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::time::Instant;
 
 use agent_core::sg::{
     Compiled, Ends, Flow, Group, GroupId, IcmpVersion, Overall, Peer, PrefixList, PrefixListId, Rule, RuleId, Service,
@@ -14,11 +12,13 @@ use agent_core::sg::{
 };
 use ipnet::{Ipv4Net, Ipv6Net};
 
+use crate::Once;
+
 const GROUPS: u32 = 60;
-const RULES_A_SIDE: u32 = 60;
 const LISTS: u32 = 8;
 const FLOWS: u32 = 4_096;
-const ROUNDS: u32 = 200;
+/// Groups of an interface at most.
+const MEMBERS: u32 = 5;
 
 /// A sequence without pattern that is the same in every run: the generator called splitmix64.
 struct Numbers(u64);
@@ -33,9 +33,39 @@ impl Numbers {
     }
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+pub(crate) fn verdicts(size: u32) -> Result<Once, Box<dyn Error>> {
     let mut numbers = Numbers(1);
-    let ids: Vec<GroupId> = (0..GROUPS).map(|n| format!("sg-{n:017x}").parse()).collect::<Result<_, _>>()?;
+    let compiled = compiled(&mut numbers, size)?;
+    let ids: Vec<GroupId> = (0..GROUPS).map(group_id).collect::<Result<_, _>>()?;
+    let members = |numbers: &mut Numbers| -> Vec<GroupId> {
+        let count = 1 + numbers.below(MEMBERS);
+        (0..count).filter_map(|_| ids.get(numbers.below(GROUPS) as usize).cloned()).collect()
+    };
+    let mut flows = Vec::new();
+    for _ in 0..FLOWS {
+        flows.push((flow(&mut numbers)?, members(&mut numbers), members(&mut numbers)));
+    }
+    Ok(Box::new(move || {
+        let mut allowed = 0;
+        for (flow, source, destination) in &flows {
+            // Looked up with each verdict, as for the rows of a fold.
+            let (source, destination) = (compiled.interface(source), compiled.interface(destination));
+            let verdict = black_box(compiled.between(black_box(flow), Some(&source), Some(&destination)));
+            allowed += u32::from(verdict.overall() == Overall::Allowed);
+        }
+        if allowed == 0 || allowed == FLOWS {
+            return Err(format!("{allowed} of {FLOWS} flows are allowed: the groups say nothing").into());
+        }
+        Ok(u64::from(FLOWS))
+    }))
+}
+
+fn group_id(n: u32) -> Result<GroupId, agent_core::sg::InvalidId> {
+    format!("sg-{n:017x}").parse()
+}
+
+fn compiled(numbers: &mut Numbers, rules_a_side: u32) -> Result<Compiled, Box<dyn Error>> {
+    let ids: Vec<GroupId> = (0..GROUPS).map(group_id).collect::<Result<_, _>>()?;
     let lists: Vec<PrefixListId> = (0..LISTS).map(|n| format!("pl-{n:017x}").parse()).collect::<Result<_, _>>()?;
     let mut groups = Vec::new();
     for (at, id) in ids.iter().enumerate() {
@@ -46,8 +76,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             rules.push(Rule { id: RuleId::derived(id, side, service, &peer), side, service, peer });
         }
         for side in [Side::Egress, Side::Ingress] {
-            for _ in 0..RULES_A_SIDE {
-                let (service, peer) = (service(&mut numbers), peer(&mut numbers, &ids, &lists)?);
+            for _ in 0..rules_a_side {
+                let (service, peer) = (service(numbers), peer(numbers, &ids, &lists)?);
                 rules.push(Rule { id: RuleId::derived(id, side, service, &peer), side, service, peer });
             }
         }
@@ -56,60 +86,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut known = Vec::new();
     for id in &lists {
         let entries = (0..100)
-            .map(|_| Ok(Ipv4Net::new(v4(&mut numbers), 24)?.into()))
+            .map(|_| Ok(Ipv4Net::new(v4(numbers), 24)?.into()))
             .collect::<Result<_, ipnet::PrefixLenError>>()?;
         known.push(PrefixList { id: id.clone(), name: None, entries: Some(entries) });
     }
-    let start = Instant::now();
-    let compiled = Compiled::new(&groups, &known);
-    println!("{} rules compiled in {:.2} ms", GROUPS * RULES_A_SIDE * 2, start.elapsed().as_secs_f64() * 1e3);
-
-    println!("{:<34} {:>14} {:>9} {:>9} {:>12}", "load", "verdicts/s", "allowed", "no rule", "cannot tell");
-    let members = |numbers: &mut Numbers, most| -> Vec<GroupId> {
-        let count = if most == 1 { 1 } else { 1 + numbers.below(most) };
-        (0..count).filter_map(|_| ids.get(numbers.below(GROUPS) as usize).cloned()).collect()
-    };
-    for (name, most, known) in [
-        ("one group an end", 1, true),
-        ("one to five groups an end", 5, true),
-        ("one to five, peer's not known", 5, false),
-    ] {
-        let mut flows = Vec::new();
-        for _ in 0..FLOWS {
-            let flow = flow(&mut numbers)?;
-            flows.push((flow, members(&mut numbers, most), known.then(|| members(&mut numbers, most))));
-        }
-        let mut counts = [0u32; 3];
-        for (flow, source, destination) in &flows {
-            match compiled.verdict(flow, Some(source), destination.as_deref()).overall() {
-                Overall::Allowed => counts[0] += 1,
-                Overall::NoRule => counts[1] += 1,
-                Overall::CannotTell => counts[2] += 1,
-            }
-        }
-        // An interface keeps its groups: they are looked up once.
-        let flows: Vec<_> = flows
-            .iter()
-            .map(|(flow, source, destination)| {
-                (flow, compiled.interface(source), destination.as_deref().map(|groups| compiled.interface(groups)))
-            })
-            .collect();
-        let start = on_cpu_ns()?;
-        for _ in 0..ROUNDS {
-            for (flow, source, destination) in &flows {
-                black_box(compiled.between(black_box(flow), Some(source), destination.as_ref()));
-            }
-        }
-        let rate = f64::from(FLOWS * ROUNDS) * 1e9 / (on_cpu_ns()? - start);
-        println!("{name:<34} {rate:>14.0} {:>9} {:>9} {:>12}", counts[0], counts[1], counts[2]);
-    }
-    Ok(())
-}
-
-/// Time that this process ran on a CPU, so that a busy machine does not count.
-fn on_cpu_ns() -> Result<f64, Box<dyn std::error::Error>> {
-    let stat = std::fs::read_to_string("/proc/self/schedstat")?;
-    Ok(stat.split_whitespace().next().ok_or("schedstat is empty")?.parse()?)
+    Ok(Compiled::new(&groups, &known))
 }
 
 fn v4(numbers: &mut Numbers) -> Ipv4Addr {
@@ -156,7 +137,7 @@ fn peer(numbers: &mut Numbers, ids: &[GroupId], lists: &[PrefixListId]) -> Resul
     })
 }
 
-fn flow(numbers: &mut Numbers) -> Result<Flow, Box<dyn std::error::Error>> {
+fn flow(numbers: &mut Numbers) -> Result<Flow, Box<dyn Error>> {
     let (source, destination): (IpAddr, IpAddr) = match numbers.below(8) {
         0 => (v6(numbers).into(), v6(numbers).into()),
         _ => (v4(numbers).into(), v4(numbers).into()),

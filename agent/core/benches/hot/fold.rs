@@ -1,52 +1,42 @@
-//! What the Engine costs per record: `cargo run --release -p agent-core --example engine_cost`.
-//!
-//! Three loads of 100,000 TCP records each: few rows (a busy service), many peers (every record its own row, up to the
-//! bound), and many processes (a shell script that starts a client for every connection).
+//! Connections' ends into the rows of a fold, and the fold's end. The size is how many peers there are, each of which is a
+//! row of its own; the unit is a connection.
 
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
 
 use agent_core::engine::{Engine, EngineConfig};
 use agent_core::input::{Ends, ExecFact, Input, NamedProcess, TcpFact};
+use agent_core::output::Output;
 use agent_core::time::{BootNs, WallNs};
 use agent_ebpf::wire::{Direction, Outcome, Owner};
 
-const RECORDS: u32 = 100_000;
-const ROUNDS: u32 = 10;
+use crate::Once;
 
-fn main() {
-    println!("{:<16} {:>12} {:>14} {:>8}", "load", "ns a record", "ms for closing", "rows");
-    measure("few rows", |n| (10, n % 20));
-    measure("many peers", |n| (10, n));
-    measure("many processes", |n| (10 + n % 20_000, n % 20));
-}
+/// Connections of a fold.
+const RECORDS: u32 = 20_000;
+/// Processes that make them.
+const PROCESSES: u32 = 20;
 
-/// `load` gives the process and the peer of the n-th record.
-fn measure(name: &str, load: impl Fn(u32) -> (u32, u32)) {
+pub(crate) fn fold(size: u32) -> Once {
     let mut engine = Engine::new(EngineConfig::default());
     let mut outputs = Vec::new();
     engine.handle(Input::Tick { boot: BootNs(1), wall: WallNs(1) }, &mut outputs);
     engine.handle(Input::CgroupPresent { id: 77, path: "/system.slice/app.service".to_owned() }, &mut outputs);
-    for pid in 10..20_010 {
+    for pid in 10..10 + PROCESSES {
         engine.handle(Input::Exec(exec(pid)), &mut outputs);
     }
-    let (mut taking, mut closing) = (Duration::MAX, Duration::MAX);
-    let mut rows = 0;
-    for _ in 0..ROUNDS {
-        let inputs: Vec<_> = (0..RECORDS).map(|n| Input::Tcp(tcp(n, load(n)))).collect();
+    Box::new(move || {
         outputs.clear();
-        let start = Instant::now();
-        for input in inputs {
-            engine.handle(input, &mut outputs);
+        for n in 0..RECORDS {
+            engine.handle(Input::Tcp(tcp(n, (10 + n % PROCESSES, n % size))), &mut outputs);
         }
-        taking = taking.min(start.elapsed());
-        let start = Instant::now();
         engine.handle(Input::Stop, &mut outputs);
-        closing = closing.min(start.elapsed());
-        rows = outputs.len();
-    }
-    let ns = taking.as_nanos() / u128::from(RECORDS);
-    println!("{name:<16} {ns:>12} {:>14.2} {rows:>8}", closing.as_secs_f64() * 1e3);
+        let counted: u64 =
+            outputs.iter().map(|output| if let Output::Flow(row) = output { row.connections } else { 0 }).sum();
+        if counted != u64::from(RECORDS) {
+            return Err(format!("rows tell of {counted} of {RECORDS} connections").into());
+        }
+        Ok(counted)
+    })
 }
 
 fn owner(tgid: u32) -> Owner {
