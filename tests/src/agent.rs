@@ -122,6 +122,18 @@ impl Agent {
         Ok(agent)
     }
 
+    /// As [`Agent::with_in`], without rows on standard output.
+    pub fn silent_in(namespace: Option<Arc<Namespace>>, configuration: Value) -> Result<Self> {
+        let mut agent = Self::launch_silent_in(namespace, configuration)?;
+        agent.wait_until_ready()?;
+        Ok(agent)
+    }
+
+    /// As [`Agent::silent_in`], and waits for nothing.
+    pub fn launch_silent_in(namespace: Option<Arc<Namespace>>, configuration: Value) -> Result<Self> {
+        Self::launch_in(namespace, "none", configuration, &[], &[])
+    }
+
     /// Starts an agent with a form of standard output and configuration keys of the test's own, and waits for nothing.
     pub fn launch(output: &str, configuration: Value) -> Result<Self> {
         Self::launch_in(None, output, configuration, &[], &[])
@@ -217,15 +229,26 @@ impl Agent {
             .with_context(|| format!("run {} {arguments:?}", program.display()))
     }
 
-    /// What became of every record, by `sekisho doctor --books`, once nothing is pending and at least so many records of
+    /// What became of every record so far, by `sekisho doctor --books`.
+    pub fn books(&self) -> Result<Books> {
+        let output = self.command(&["doctor", "--books", "-o", "json"])?;
+        let books: Books = serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("books: {}", String::from_utf8_lossy(&output.stderr)))?;
+        anyhow::ensure!(books.balanced == output.status.success(), "exit {} with {books:?}", output.status);
+        Ok(books)
+    }
+
+    /// Where the history and all else lies that the agent keeps.
+    pub fn data_directory(&self) -> PathBuf {
+        self.home.path().join("data")
+    }
+
+    /// As [`Agent::books`], once nothing is pending and at least so many records of
     /// a kind were seen: the agent reads the kernel's counters about once a second.
     pub fn books_with(&self, kind: &str, seen: u64) -> Result<Books> {
         let deadline = Instant::now() + scale::deadline();
         loop {
-            let output = self.command(&["doctor", "--books", "-o", "json"])?;
-            let books: Books = serde_json::from_slice(&output.stdout)
-                .with_context(|| format!("books: {}", String::from_utf8_lossy(&output.stderr)))?;
-            anyhow::ensure!(books.balanced == output.status.success(), "exit {} with {books:?}", output.status);
+            let books = self.books()?;
             if books.of(kind)?.seen >= seen && books.books.iter().all(|book| book.pending == 0) {
                 return Ok(books);
             }
@@ -320,6 +343,11 @@ impl Drop for Agent {
 }
 
 impl Books {
+    /// The books of all kinds.
+    pub fn all(&self) -> impl Iterator<Item = &Book> {
+        self.books.iter()
+    }
+
     /// The book of a kind.
     pub fn of(&self, kind: &str) -> Result<&Book> {
         self.books.iter().find(|book| book.kind == kind).with_context(|| format!("no book of {kind}: {self:?}"))

@@ -20,6 +20,8 @@ pub mod kube;
 pub mod lab;
 mod links;
 pub mod looks;
+pub mod machine;
+pub mod memory;
 pub mod metadata_server;
 pub mod metrics;
 pub mod moto;
@@ -29,6 +31,7 @@ pub mod prometheus;
 pub mod protocol;
 pub mod rows;
 pub mod scale;
+pub mod usage;
 
 pub use actor::Actor;
 pub use agent::Agent;

@@ -4,11 +4,12 @@
 //! Replies from the VPC find a pod only after [`Node::admit`]: before, its packets go out and nothing comes back, which
 //! is what a pod sees of a security group that refuses.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -37,6 +38,8 @@ const UPLINK_IP: Ipv4Addr = Ipv4Addr::new(10, 79, 0, 1);
 const LOST: Ipv4Addr = Ipv4Addr::new(10, 79, 0, 99);
 const UPLINK: &str = "eth0";
 const VPC_LINK: &str = "vpc0";
+/// Last byte of the last address that a pod may have.
+const LAST_ADDRESS: u8 = 254;
 /// What pods have as their gateway.
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 
@@ -48,7 +51,14 @@ pub struct Node {
     /// Another host of the VPC.
     pub vpc: Arc<Namespace>,
     objects: TempDir,
-    pods: u8,
+    addresses: Mutex<Addresses>,
+}
+
+/// Which addresses of pods are taken, by their last byte.
+#[derive(Debug, Default)]
+struct Addresses {
+    taken: BTreeSet<u8>,
+    last: u8,
 }
 
 /// A pod on it.
@@ -102,7 +112,12 @@ impl Node {
             // Nobody has that address: what is sent there is lost, and whoever sends it hears of nothing.
             link.default_route(LOST).await
         })?;
-        let node = Self { network, vpc, objects: tempfile::tempdir().context("make a directory")?, pods: 0 };
+        let node = Self {
+            network,
+            vpc,
+            objects: tempfile::tempdir().context("make a directory")?,
+            addresses: Mutex::default(),
+        };
         node.put(&objects::node())?;
         Ok(node)
     }
@@ -122,6 +137,16 @@ impl Node {
         Agent::with_arguments_in(Some(Arc::clone(&self.network)), self.configuration(configuration), arguments)
     }
 
+    /// As [`Node::agent`], without rows on standard output: for a run so long that its rows cannot be kept.
+    pub fn silent_agent(&self, configuration: Value) -> Result<Agent> {
+        Agent::silent_in(Some(Arc::clone(&self.network)), self.configuration(configuration))
+    }
+
+    /// As [`Node::silent_agent`], and waits for nothing.
+    pub fn launch(&self, configuration: Value) -> Result<Agent> {
+        Agent::launch_silent_in(Some(Arc::clone(&self.network)), self.configuration(configuration))
+    }
+
     fn configuration(&self, configuration: Value) -> Value {
         let mut whole = json!({
             "node_name": NODE,
@@ -133,9 +158,12 @@ impl Node {
 
     /// Adds a pod, wired as the CNI would have done it, with an object as the API server has it.
     pub fn pod(&mut self, namespace: &str, name: &str, wiring: Wiring) -> Result<NodePod> {
-        self.pods = self.pods.checked_add(1).context("too many pods")?;
         let container = Pod::new()?;
-        let ip = if wiring == Wiring::HostNetwork { NODE_IP } else { Ipv4Addr::new(10, 78, 1, self.pods) };
+        let ip = if wiring == Wiring::HostNetwork {
+            NODE_IP
+        } else {
+            self.addresses.get_mut().unwrap_or_else(PoisonError::into_inner).take()?
+        };
         let network = match wiring {
             Wiring::HostNetwork => Arc::clone(&self.network),
             _ => Arc::new(Namespace::new()?),
@@ -170,6 +198,7 @@ impl Node {
     /// Ends a pod: its object, its control group and all that is in it.
     pub fn end(&self, pod: NodePod) -> Result<()> {
         self.remove(&pod.object)?;
+        self.addresses.lock().unwrap_or_else(PoisonError::into_inner).give_back(pod.ip);
         drop(pod);
         Ok(())
     }
@@ -249,6 +278,27 @@ impl Node {
             link.route_over(GATEWAY, 32, "eth0").await?;
             link.default_route(GATEWAY).await
         })
+    }
+}
+
+impl Addresses {
+    /// One that was free for longest: the kernel takes the interface of an ended pod away some time later.
+    fn take(&mut self) -> Result<Ipv4Addr> {
+        let mut next = self.last;
+        for _ in 0..LAST_ADDRESS {
+            next = next % LAST_ADDRESS + 1;
+            if self.taken.insert(next) {
+                self.last = next;
+                return Ok(Ipv4Addr::new(10, 78, 1, next));
+            }
+        }
+        anyhow::bail!("a node of a test has room for {LAST_ADDRESS} pods with addresses of their own")
+    }
+
+    fn give_back(&mut self, ip: Ipv4Addr) {
+        if let [10, 78, 1, last] = ip.octets() {
+            self.taken.remove(&last);
+        }
     }
 }
 

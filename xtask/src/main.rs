@@ -9,6 +9,7 @@ mod deploy;
 mod image;
 mod instances;
 mod kube;
+mod plot;
 mod process;
 mod remap;
 mod run;

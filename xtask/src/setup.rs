@@ -33,6 +33,8 @@ pub(crate) enum Need {
     Build,
     /// Run the system tests
     Test,
+    /// Measure
+    Bench,
     /// Boot other kernels of this machine's architecture
     Vm,
     /// Boot arm64 kernels on amd64

@@ -1,10 +1,14 @@
-//! What a round saw. Written to the JSON file as it is.
+//! Figures, and what a round saw. Written to the JSON file as they are.
 
+use anyhow::Result;
 use serde::Serialize;
+use system_tests::Agent;
 
-use crate::memory::Memory;
 use crate::process::Start;
 use crate::programs::Counts;
+use crate::report::Spread;
+use system_tests::memory::Memory;
+use system_tests::usage::cpu_ns;
 
 /// The same work with the agent and with empty programs.
 #[derive(Serialize)]
@@ -99,6 +103,78 @@ pub(crate) struct Seen {
     pub(crate) connections: f64,
     /// UDP 5-tuples, of as many as there were.
     pub(crate) tuples: f64,
+}
+
+/// Scrapes that are averaged.
+const SCRAPES: u64 = 50;
+
+impl Scrape {
+    /// Scrapes an agent many times.
+    pub(crate) fn of(agent: &Agent) -> Result<Self> {
+        let metrics = agent.metrics()?;
+        let samples = metrics.text.lines().filter(|line| !line.starts_with('#')).count();
+        let before = cpu_ns(agent.pid())?;
+        for _ in 0..SCRAPES {
+            agent.metrics()?;
+        }
+        let cpu_ns = (cpu_ns(agent.pid())? - before) / SCRAPES;
+        Ok(Self { cpu_ns, bytes: metrics.text.len(), samples })
+    }
+}
+
+/// Something that was measured, and what it should be at most.
+#[derive(Clone, Serialize)]
+pub(crate) struct Figure {
+    /// What it is called in every result.
+    pub(crate) name: String,
+    /// What it is, for people.
+    pub(crate) what: String,
+    /// Its unit.
+    pub(crate) unit: &'static str,
+    /// Under how much of which work, where it was measured under several loads.
+    pub(crate) load: Option<Load>,
+    /// The figure.
+    pub(crate) measured: Spread,
+    /// None where nothing is aimed at.
+    pub(crate) at_most: Option<f64>,
+    /// Whether the median is at most that.
+    pub(crate) reached: Option<bool>,
+    /// Shown where it stands in a table of its own.
+    pub(crate) is_detail: bool,
+}
+
+/// How much work.
+#[derive(Clone, Copy, Serialize)]
+pub(crate) struct Load {
+    /// How much.
+    pub(crate) amount: u64,
+    /// Of what: `connections`.
+    pub(crate) of: &'static str,
+}
+
+impl Figure {
+    /// One without load and aim.
+    pub(crate) fn new(name: &str, what: &str, unit: &'static str, measured: Spread) -> Self {
+        let (name, what) = (name.to_owned(), what.to_owned());
+        Self { name, what, unit, load: None, measured, at_most: None, reached: None, is_detail: false }
+    }
+
+    /// One that was measured once.
+    pub(crate) fn once(name: &str, what: &str, unit: &'static str, measured: f64) -> Self {
+        Self::new(name, what, unit, Spread::of(std::iter::once(measured)))
+    }
+
+    pub(crate) fn under(self, amount: u64, of: &'static str) -> Self {
+        Self { load: Some(Load { amount, of }), ..self }
+    }
+
+    pub(crate) fn at_most(self, most: Option<f64>) -> Self {
+        Self { at_most: most, reached: most.map(|most| self.measured.median <= most), ..self }
+    }
+
+    pub(crate) fn detail(self) -> Self {
+        Self { is_detail: true, ..self }
+    }
 }
 
 /// Counts here are far below 2^53.

@@ -1,26 +1,12 @@
-//! What a process used and holds, from `/proc`.
+//! How long a start takes.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use system_tests::bpf::Objects;
 use system_tests::scale;
-
-/// CPU time of all threads of a process, nanoseconds. Threads that ended are not in it; the agent's stay.
-pub(crate) fn cpu_ns(pid: u32) -> Result<u64> {
-    let directory = format!("/proc/{pid}/task");
-    let mut total = 0;
-    for thread in fs::read_dir(&directory).with_context(|| format!("list {directory}"))? {
-        let path = thread.context("list threads")?.path().join("schedstat");
-        let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-        let on_cpu = text.split_whitespace().next().context("an empty schedstat")?;
-        total += on_cpu.parse::<u64>().with_context(|| format!("read {}", path.display()))?;
-    }
-    Ok(total)
-}
 
 /// How long an agent took to start, milliseconds since it was told to.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -49,6 +35,11 @@ pub(crate) fn watch_start(pid: u32, started: Instant, expected: usize) -> Result
         ensure!(Instant::now() < deadline, "the agent attached {links} of {expected} programs");
         std::thread::sleep(Duration::from_micros(500));
     }
+}
+
+/// Milliseconds until an agent's first program was attached.
+pub(crate) fn first_attached(pid: u32, started: Instant) -> Result<f64> {
+    watch_start(pid, started, 1).map(|start| start.first_attached_ms)
 }
 
 fn links(pid: u32) -> Result<BTreeSet<u32>> {

@@ -1,6 +1,7 @@
 //! What is shown of the rounds: medians, with the least and the greatest beside them.
 
 mod neighbours;
+mod of_rounds;
 mod spread;
 mod tables;
 
@@ -10,26 +11,25 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
+use system_tests::machine::Machine;
 
-use crate::figures::{AgentRun, KernelRun, Part, Round, number};
-use crate::memory::Memory;
+use crate::figures::{Figure, KernelRun, Part, Round, number};
 use crate::programs::Runs;
-use crate::report::spread::Spread;
-use crate::work::{BULK_BYTES, FLOWS, PODS, TUPLES};
+use crate::work::{BULK_BYTES, TUPLES};
+
+pub(crate) use spread::Spread;
 
 /// Programs that run because of processes and control groups, whoever makes them, and not because of the work.
 const NOT_OF_THE_WORK: [&str; 5] = ["exec", "fork", "exit", "cgroup_mkdir", "cgroup_rmdir"];
-/// Everything that was measured.
+
+/// Everything that was measured. `docs/performance/README.md` describes it.
 #[derive(Serialize)]
 pub(crate) struct Report {
     schema: &'static str,
+    machine: Machine,
     connections: u32,
-    tuples: usize,
-    flows: usize,
-    pods: usize,
-    bulk_bytes: usize,
+    figures: Vec<Figure>,
     kernel: Vec<Table>,
-    aims: Vec<Aim>,
     rounds: Vec<Round>,
 }
 
@@ -60,42 +60,33 @@ struct Row {
     net_ns: Spread,
 }
 
-/// A figure, and what it should be at most.
-#[derive(Serialize)]
-struct Aim {
-    what: String,
-    unit: &'static str,
-    measured: Spread,
-    /// None where nothing is aimed at.
-    at_most: Option<f64>,
-    reached: Option<bool>,
-}
-
 /// How a kind of work is found in a run.
 type Pick = fn(&KernelRun) -> &[Part];
 
 impl Report {
+    /// An empty one.
+    pub(crate) fn new(connections: u32) -> Result<Self> {
+        let (figures, kernel, rounds) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { schema: "sekisho-bench/2", machine: Machine::this()?, connections, figures, kernel, rounds })
+    }
+
+    /// Adds what was measured.
+    pub(crate) fn add(&mut self, figures: Vec<Figure>) {
+        self.figures.extend(figures);
+    }
+
     /// Makes the tables of some rounds.
-    pub(crate) fn new(connections: u32, rounds: Vec<Round>) -> Result<Self> {
+    pub(crate) fn add_rounds(&mut self, rounds: Vec<Round>) -> Result<()> {
         ensure!(!rounds.is_empty(), "no rounds");
         let work: [(String, &'static str, Pick); 3] = [
-            (format!("{connections} HTTP connections, 16 at a time"), "connection", |run| &run.churn),
+            (format!("{} HTTP connections, 16 at a time", self.connections), "connection", |run| &run.churn),
             (format!("one TCP stream of {} GB", BULK_BYTES / 1_000_000_000), "MB", |run| &run.bulk),
             (format!("{TUPLES} UDP 5-tuples, one exchange each"), "datagram", |run| &run.datagrams),
         ];
-        let kernel: Vec<Table> = work.into_iter().map(|(work, unit, pick)| table(work, unit, &rounds, pick)).collect();
-        let aims = aims(connections, &kernel, &rounds);
-        Ok(Self {
-            schema: "sekisho-bench/1",
-            connections,
-            tuples: TUPLES,
-            flows: FLOWS,
-            pods: PODS,
-            bulk_bytes: BULK_BYTES,
-            kernel,
-            aims,
-            rounds,
-        })
+        self.kernel = work.into_iter().map(|(work, unit, pick)| table(work, unit, &rounds, pick)).collect();
+        self.add(of_rounds::figures(self.connections, &self.kernel, &rounds));
+        self.rounds = rounds;
+        Ok(())
     }
 
     /// Writes it as JSON.
@@ -162,83 +153,6 @@ fn is_apart(program: &str) -> bool {
 fn median(figures: impl Iterator<Item = f64>) -> f64 {
     let mut figures = figures.peekable();
     if figures.peek().is_none() { 0.0 } else { Spread::of(figures).median }
-}
-
-fn aims(connections: u32, kernel: &[Table], rounds: &[Round]) -> Vec<Aim> {
-    let agent = |what: &str, unit, at_most, figure: fn(&AgentRun) -> f64| {
-        Aim::new(what.to_owned(), unit, Spread::of(rounds.iter().map(|round| figure(&round.agent))), at_most)
-    };
-    let mut aims = Vec::new();
-    for (table, (unit, scale, gross, net)) in kernel.iter().zip([
-        ("us", 1e3, Some(2.2), Some(1.2)),
-        ("ns", 1.0, Some(3_000.0), Some(500.0)),
-        ("ns", 1.0, None, None),
-    ]) {
-        let what = |kind: &str| format!("kernel time a {}, {kind}", table.unit);
-        aims.push(Aim::new(what("gross"), unit, table.gross_ns.scaled(1.0 / scale), gross));
-        aims.push(Aim::new(what("net of empty programs"), unit, table.net_ns.scaled(1.0 / scale), net));
-    }
-    let at_most = 0.15 * f64::from(connections) / 50_000.0;
-    let mut churn = agent("", "s", Some(at_most), |run| number(run.cpu.churn_ns) / 1e9);
-    churn.what = format!("agent CPU, {connections} HTTP connections");
-    aims.push(churn);
-    aims.push(agent("agent CPU, 20,000 connections opened and held", "s", None, |run| number(run.cpu.flows_ns) / 1e9));
-    aims.push(agent("agent CPU, 20,000 UDP 5-tuples", "s", None, |run| number(run.cpu.datagrams_ns) / 1e9));
-    aims.push(agent("agent CPU, idle, a second", "ms", None, |run| number(run.cpu.idle_second_ns) / 1e6));
-    aims.push(agent("kernel time of a walk, a socket looked at", "ns", None, |run| {
-        number(run.walk.time_ns) / number(run.walk.sockets.max(1))
-    }));
-    aims.push(agent("resident, idle", "MB", None, |run| megabytes(run.idle.whole())));
-    aims.extend(shares("  idle", rounds, |run| &run.idle));
-    aims.push(agent("resident, 20,000 connections open", "MB", Some(32.0), |run| megabytes(run.live.whole())));
-    aims.extend(shares("  live", rounds, |run| &run.live));
-    aims.push(agent("resident, after all work", "MB", None, |run| megabytes(run.end.whole())));
-    aims.push(agent("maps, idle", "MB", Some(8.0), |run| megabytes(run.idle.maps)));
-    aims.push(agent("start to first program attached", "ms", Some(1_000.0), |run| run.start.first_attached_ms));
-    aims.push(agent("start to all programs attached", "ms", None, |run| run.start.all_attached_ms));
-    aims.push(agent("a scrape at 110 pods, CPU", "ms", Some(1.0), |run| number(run.scrape.cpu_ns) / 1e6));
-    aims.push(agent("a scrape at 110 pods, size", "kB", None, |run| number(run.scrape.bytes as u64) / 1e3));
-    aims.push(agent("a scrape at 110 pods, samples", "", None, |run| number(run.scrape.samples as u64)));
-    aims.push(Aim::new(
-        "HTTP connections counted, share".to_owned(),
-        "%",
-        Spread::of(rounds.iter().map(|round| round.agent.seen.connections / f64::from(connections) * 100.0)),
-        None,
-    ));
-    aims.push(agent("UDP 5-tuples counted, share", "%", None, |run| run.seen.tuples / number(TUPLES as u64) * 100.0));
-    aims
-}
-
-/// A share of a process's memory.
-type Share = (&'static str, fn(&Memory) -> u64);
-
-/// The shares of a process's memory, one line each.
-fn shares(when: &str, rounds: &[Round], memory: fn(&AgentRun) -> &Memory) -> Vec<Aim> {
-    let shares: [Share; 6] = [
-        ("RssAnon", |memory| memory.anonymous),
-        ("RssFile", |memory| memory.file),
-        ("as much of RssFile as is mapped rings", |memory| memory.mapped_rings),
-        ("RssShmem", |memory| memory.shared),
-        ("maps as stated", |memory| memory.maps),
-        ("kernel memory as charged", |memory| memory.kernel.unwrap_or(0)),
-    ];
-    shares
-        .into_iter()
-        .map(|(name, share)| {
-            let measured = Spread::of(rounds.iter().map(|round| megabytes(share(memory(&round.agent)))));
-            Aim::new(format!("{when}: {name}"), "MB", measured, None)
-        })
-        .collect()
-}
-
-fn megabytes(bytes: u64) -> f64 {
-    number(bytes) / 1e6
-}
-
-impl Aim {
-    fn new(what: String, unit: &'static str, measured: Spread, at_most: Option<f64>) -> Self {
-        Self { what, unit, measured, at_most, reached: at_most.map(|most| measured.median <= most) }
-    }
 }
 
 impl fmt::Display for Report {

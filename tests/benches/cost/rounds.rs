@@ -6,26 +6,24 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
-use system_tests::metrics::{self, Metrics};
+use system_tests::memory::{Charged, Memory};
+use system_tests::usage::cpu_ns;
 use system_tests::{Agent, Pod};
 
 use crate::empty::{self, Empty};
 use crate::figures::{AgentRun, Cpu, KernelRun, Part, Round, Scrape, Seen, Walk};
-use crate::memory::{Charged, Memory};
-use crate::process::{cpu_ns, watch_start};
+use crate::process::watch_start;
 use crate::programs::{counts, since};
-use crate::work::Site;
+use crate::work::{FLOWS, Site, TUPLES};
 
 /// The agent's default.
-const FOLD_SECONDS: u64 = 10;
+pub(crate) const FOLD_SECONDS: u64 = 10;
 /// A fold, a walk and a reading of the counters fall into this time, whenever it begins.
-const SETTLE: Duration = Duration::from_secs(FOLD_SECONDS + 2);
+pub(crate) const SETTLE: Duration = Duration::from_secs(FOLD_SECONDS + 2);
 /// Idle seconds that are averaged.
 const IDLE: Duration = Duration::from_secs(10);
 /// Programs that the agent itself has the kernel run, on no hook.
 const WALKS: [&str; 4] = ["baseline", "walk_tcp", "walk_udp", "walk_peers"];
-/// Scrapes that are averaged.
-const SCRAPES: u64 = 50;
 
 /// Makes all rounds.
 pub(crate) fn run(rounds: u32, connections: u32, object: &[u8]) -> Result<Vec<Round>> {
@@ -69,7 +67,7 @@ fn kernel(site: &Site, pid: u32, connections: u32, mut then: impl FnMut(Done) ->
     then(Done::Churn)?;
     let bulk = counted(pid, |part| site.bulk(part))?;
     then(Done::Bulk)?;
-    let datagrams = counted(pid, |part| site.datagrams(part))?;
+    let datagrams = counted(pid, |part| site.datagrams(TUPLES, part))?;
     then(Done::Datagrams)?;
     Ok(KernelRun { churn, bulk, datagrams })
 }
@@ -120,7 +118,7 @@ fn measure(
 
     let site = Site::new()?;
     let before = (cpu_ns(pid)?, counts(pid)?);
-    let held = site.hold()?;
+    let held = site.hold(FLOWS)?;
     std::thread::sleep(SETTLE);
     let flows_ns = cpu_ns(pid)? - before.0;
     let live = Memory::of(pid, charged)?;
@@ -174,17 +172,11 @@ fn outbound(agent: &Agent, workload: &str) -> Result<f64> {
 
 /// Scrapes an agent that knows some pods.
 fn scrape(agent: &Agent, pods: &[Pod]) -> Result<Scrape> {
-    let metrics = Metrics::scrape(agent.http())?;
+    let metrics = agent.metrics()?;
     for pod in pods {
         let workload = format!("pod-{}", pod.uid);
         let known = metrics.sum("sekisho_connections_total", &[("workload", &workload)]);
         ensure!(known > 0.0, "the agent has no metric of {workload}");
     }
-    let samples = metrics.text.lines().filter(|line| !line.starts_with('#')).count();
-    let before = cpu_ns(agent.pid())?;
-    for _ in 0..SCRAPES {
-        metrics::get(agent.http(), "/metrics")?;
-    }
-    let cpu_ns = (cpu_ns(agent.pid())? - before) / SCRAPES;
-    Ok(Scrape { cpu_ns, bytes: metrics.text.len(), samples })
+    Scrape::of(agent)
 }

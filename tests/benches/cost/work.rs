@@ -4,8 +4,10 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::{Context, Result, ensure};
+use system_tests::lab::IMDS_V4;
+use system_tests::metadata_server::Behaviour;
 use system_tests::protocol::Op;
-use system_tests::{Actor, Lab, Load, Pod, Wire};
+use system_tests::{Actor, Lab, Load, MetadataServer, Pod, Wire};
 
 use crate::figures::number;
 
@@ -79,11 +81,11 @@ impl Site {
         self.lab.wait_until_closed()
     }
 
-    /// Makes one exchange on each of [`TUPLES`] sockets; told in datagrams, each counted once.
-    pub(crate) fn datagrams(&self, mut part: impl FnMut(f64) -> Result<()>) -> Result<()> {
+    /// Makes one exchange on each of so many sockets; told in datagrams, each counted once.
+    pub(crate) fn datagrams(&self, tuples: usize, mut part: impl FnMut(f64) -> Result<()>) -> Result<()> {
         let (mut client, mut server) = self.actors()?;
         let peers: Vec<SocketAddr> = server.ask(&Op::ServeUdp { address: any_port(), sockets: UDP_SERVERS })?;
-        for sockets in parts(TUPLES) {
+        for sockets in parts(tuples) {
             let peers = peers.clone();
             let load: Load =
                 client.ask(&Op::LoadUdp { peers, sockets, rounds: 1, interleaved: false, connected: true })?;
@@ -93,28 +95,24 @@ impl Site {
         self.lab.wait_until_closed()
     }
 
-    /// Opens [`FLOWS`] connections, each with one exchange made.
-    pub(crate) fn hold(&self) -> Result<Held> {
-        let mut pairs = Vec::new();
-        for _ in 0..HOLDERS {
-            let (mut client, mut server) = self.actors()?;
-            let address: SocketAddr = server.ask(&Op::ServeHolding { address: any_port() })?;
-            client.tell(&Op::OpenMany { server: address, connections: FLOWS / HOLDERS })?;
-            pairs.push((client, server));
-        }
-        for (client, _) in &mut pairs {
-            let load: Load = client.answer().context("open many connections; is the limit of open files 20,000?")?;
-            ensure!(load.connections == (FLOWS / HOLDERS) as u64, "opened {load:?}");
-        }
-        Ok(Held { pairs })
+    /// Asks the metadata service, each time on a connection of its own.
+    pub(crate) fn requests(&self, times: u32) -> Result<()> {
+        let services = MetadataServer::start(&self.lab.server, Behaviour::default())?;
+        let mut client = self.client.actor(&self.lab.client)?;
+        ask_metadata(&mut client, times)?;
+        drop(client);
+        services.stop()?;
+        self.lab.wait_until_closed()
+    }
+
+    /// Opens so many connections, each with one exchange made.
+    pub(crate) fn hold(&self, flows: usize) -> Result<Held> {
+        Held::open(flows, any_port(), || self.actors())
     }
 
     /// Ends what [`Self::hold`] opened.
     pub(crate) fn release(&self, held: Held) -> Result<()> {
-        for (mut client, mut server) in held.pairs {
-            client.ask::<()>(&Op::CloseMany)?;
-            server.stop_serving()?;
-        }
+        held.close()?;
         self.lab.wait_until_closed()
     }
 
@@ -140,6 +138,45 @@ impl Site {
 /// Open connections.
 pub(crate) struct Held {
     pairs: Vec<(Actor, Actor)>,
+}
+
+impl Held {
+    /// Opens connections between pairs of a client and a server, who listens on `address`.
+    pub(crate) fn open(
+        flows: usize,
+        address: SocketAddr,
+        mut actors: impl FnMut() -> Result<(Actor, Actor)>,
+    ) -> Result<Self> {
+        let mut pairs = Vec::new();
+        for _ in 0..HOLDERS {
+            let (mut client, mut server) = actors()?;
+            let address: SocketAddr = server.ask(&Op::ServeHolding { address })?;
+            client.tell(&Op::OpenMany { server: address, connections: flows / HOLDERS })?;
+            pairs.push((client, server));
+        }
+        for (client, _) in &mut pairs {
+            let load: Load = client.answer().context("open many connections; is the limit of open files 20,000?")?;
+            ensure!(load.connections == (flows / HOLDERS) as u64, "opened {load:?}");
+        }
+        Ok(Self { pairs })
+    }
+
+    pub(crate) fn close(self) -> Result<()> {
+        for (mut client, mut server) in self.pairs {
+            client.ask::<()>(&Op::CloseMany)?;
+            server.stop_serving()?;
+        }
+        Ok(())
+    }
+}
+
+/// Has a client ask the metadata service, each time on a connection of its own.
+pub(crate) fn ask_metadata(client: &mut Actor, times: u32) -> Result<()> {
+    let server = SocketAddr::from((IMDS_V4, 80));
+    let payload = "GET /latest/meta-data/instance-id HTTP/1.0\r\n\r\n".to_owned();
+    let answered: u64 = client.ask(&Op::ExchangeMany { server, payload, times })?;
+    ensure!(answered == u64::from(times), "{answered} of {times} metadata requests were answered");
+    Ok(())
 }
 
 /// Divides some work into [`PARTS`].

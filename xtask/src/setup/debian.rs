@@ -55,6 +55,7 @@ const PACKAGES: &[Package] = &[
     program("curl", "curl", Need::Test, "one of the clients that the tests watch"),
     program("python3", "python3", Need::Test, "the AWS SDK and the AWS CLI, two more clients"),
     file("python3-venv", "/usr/share/doc/python3-venv", Need::Test, "keeps them apart from the machine's own Python"),
+    program("valgrind", "valgrind", Need::Bench, "its callgrind counts instructions"),
     program("cpio", "cpio", Need::Vm, "packs the file system that they boot into"),
     program("kmod", "depmod", Need::Vm, "says which of their modules need which"),
     program("xz-utils", "xz", Need::Vm, "unpacks the modules"),

@@ -4,6 +4,7 @@ use std::fmt::{Formatter, Result};
 
 use super::neighbours::{HEAD, NEIGHBOURS, Neighbour};
 use super::{Report, Row, Table};
+use crate::figures::Load;
 
 const WHAT: &str = "\
 Medians of rounds, least and greatest in brackets; kernel figures of a round are medians of its parts. Gross: as the kernel counts, its clock's 20 to 40 ns a run included.
@@ -16,15 +17,19 @@ pub(super) fn write(report: &Report, f: &mut Formatter<'_>) -> Result {
     for table in &report.kernel {
         programs(table, f)?;
     }
-    writeln!(f, "{:<48} {:>26} {:>8} {:<4}", "", "measured", "aim", "")?;
-    for aim in &report.aims {
-        let at_most = aim.at_most.map_or(String::new(), |most| format!("{most}"));
-        let verdict = match aim.reached {
+    writeln!(f, "{:<58} {:>26} {:>8} {:<4}", "", "measured", "aim", "")?;
+    for figure in report.figures.iter().filter(|figure| !figure.is_detail) {
+        let at_most = figure.at_most.map_or(String::new(), |most| format!("{most}"));
+        let verdict = match figure.reached {
             Some(true) => "reached",
             Some(false) => "MISSED",
             None => "",
         };
-        writeln!(f, "{:<48} {:>26} {at_most:>8} {:<4} {verdict}", aim.what, aim.measured, aim.unit)?;
+        let what = match figure.load {
+            Some(Load { amount, of }) => format!("{}, {amount} {of}", figure.what),
+            None => figure.what.clone(),
+        };
+        writeln!(f, "{what:<58} {:>26} {at_most:>8} {:<4} {verdict}", figure.measured, figure.unit)?;
     }
     writeln!(f)?;
     neighbour(&HEAD, f)?;

@@ -1,4 +1,4 @@
-//! What an agent keeps resident: its own memory told apart by kind, and what it has the kernel hold.
+//! What a process keeps resident: its own memory told apart by kind, and what it has the kernel hold.
 //!
 //! The rings are mapped twice, so that a record never wraps, and the kernel counts each mapped page as the process's: they
 //! are taken out of the process's memory and counted once, as the kernel's.
@@ -12,25 +12,25 @@ use serde::Serialize;
 
 /// Bytes resident for an agent.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub(crate) struct Memory {
+pub struct Memory {
     /// Heap and stacks.
-    pub(crate) anonymous: u64,
+    pub anonymous: u64,
     /// Files: the program, its libraries, and the rings (twice).
-    pub(crate) file: u64,
+    pub file: u64,
     /// Shared memory.
-    pub(crate) shared: u64,
+    pub shared: u64,
     /// As much of `file` as is mapped rings.
-    pub(crate) mapped_rings: u64,
+    pub mapped_rings: u64,
     /// Maps as the kernel states their sizes, without what it allocates per socket.
-    pub(crate) maps: u64,
+    pub maps: u64,
     /// All kernel memory charged to the agent's memory cgroup: maps, programs, what hangs on sockets, page tables. None
     /// where the machine has no memory controller.
-    pub(crate) kernel: Option<u64>,
+    pub kernel: Option<u64>,
 }
 
 impl Memory {
     /// Looks at a process.
-    pub(crate) fn of(pid: u32, charged: Option<&Charged>) -> Result<Self> {
+    pub fn of(pid: u32, charged: Option<&Charged>) -> Result<Self> {
         let status = read(&format!("/proc/{pid}/status"))?;
         let field = |name: &str| -> Result<u64> {
             let line = status.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;
@@ -47,7 +47,7 @@ impl Memory {
     }
 
     /// Everything once: the process, and the kernel's part (as charged, else as stated).
-    pub(crate) fn whole(&self) -> u64 {
+    pub fn whole(&self) -> u64 {
         self.anonymous + self.file + self.shared - self.mapped_rings + self.kernel.unwrap_or(self.maps)
     }
 }
@@ -95,12 +95,13 @@ fn read(path: &str) -> Result<String> {
 }
 
 /// A memory cgroup of an agent's own, removed with its guard.
-pub(crate) struct Charged {
+#[derive(Debug)]
+pub struct Charged {
     directory: PathBuf,
     version: Version,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Version {
     One,
     Two,
@@ -108,7 +109,7 @@ enum Version {
 
 impl Charged {
     /// Puts a process that just started into a memory cgroup, where there is a memory controller.
-    pub(crate) fn of(pid: u32) -> Result<Option<Self>> {
+    pub fn of(pid: u32) -> Result<Option<Self>> {
         let Some((root, version)) = controller(&read("/proc/self/mountinfo")?) else { return Ok(None) };
         let this = Self { directory: root.join(format!("sekisho-bench-{}-{pid}", std::process::id())), version };
         fs::create_dir(&this.directory).with_context(|| format!("create {}", this.directory.display()))?;
