@@ -14,6 +14,7 @@ mod process;
 mod remap;
 mod run;
 mod setup;
+mod soak;
 mod test;
 mod tidy;
 mod toolchain;
@@ -44,6 +45,8 @@ enum Command {
     Test(test::Arguments),
     /// Measure what the program costs, beside its neighbours and its aims
     Bench(bench::Arguments),
+    /// Watch an agent for a long time on a node where everything comes and goes; fails when it grows
+    Soak(soak::Arguments),
     /// Write what is generated in `deploy`: copies in the chart, the kustomize base, the table of values
     Deploy(deploy::Arguments),
     /// Make the OCI image, with neither a registry nor a container engine
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => return run::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Soak(arguments) => soak::run(&arguments),
         Command::Deploy(arguments) => deploy::run(&arguments),
         Command::Image(arguments) => image::run(&arguments),
         Command::Instances(arguments) => instances::run(&arguments),
