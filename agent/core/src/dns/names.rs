@@ -7,7 +7,9 @@
 //! after an incident cannot tell the two, so none is told; the queries themselves show neither.
 //!
 //! Programs keep addresses for longer than they may (a JVM, a pool of connections), so a claim stands for a while beyond its
-//! time to live. It then still has the right of every other claim: a name is given only if nothing speaks for another.
+//! time to live. It then still has the right of every other claim: a name is given only if nothing speaks for another. Where
+//! claims of a pod were given up for want of room, one of them might: the pod's connections have no names until those would
+//! have ended.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -62,6 +64,8 @@ pub struct Names {
 struct Learned {
     by_address: FastMap<IpAddr, Claims>,
     claims: usize,
+    /// Until then some claim would stand that was given up for want of room, of whatever address.
+    given_up_until: BootNs,
 }
 
 /// The names of an address: nearly always one.
@@ -172,11 +176,16 @@ impl Names {
     pub fn sweep(&mut self, now: BootNs) {
         let oldest = BootNs(now.0.saturating_sub(LINGER_NS));
         self.retain(|_, claim| claim.stands_at(oldest) || claim.from > oldest);
+        self.askers.retain(|_, learned| learned.claims > 0 || stands(learned.given_up_until, oldest));
     }
 
     /// What stood when a connection began; `None` when nothing did. Of more than one name none is told.
     fn decide(&self, asker: &Asker, ip: IpAddr, start: BootNs) -> Option<Decided> {
-        let claims = self.askers.get(asker)?.by_address.get(&ip)?;
+        let learned = self.askers.get(asker)?;
+        if stands(learned.given_up_until, start) {
+            return Some(Decided { start, name: None });
+        }
+        let claims = learned.by_address.get(&ip)?;
         let mut standing = claims.iter().filter(|claim| claim.stands_at(start));
         let name = &standing.next()?.name;
         Some(Decided { start, name: standing.next().is_none().then(|| Arc::clone(name)) })
@@ -203,6 +212,10 @@ impl Names {
         let middle = ends.len() / 2;
         let (_, middle, _) = ends.select_nth_unstable(middle);
         let middle = *middle;
+        if let Some(learned) = self.askers.get_mut(asker) {
+            // They go in the order of their ends.
+            learned.given_up_until = learned.given_up_until.max(middle.0);
+        }
         let before = self.claims;
         self.retain(|whose, claim| whose != asker || claim.rank() > middle);
         self.let_go += (before - self.claims) as u64;
@@ -228,7 +241,7 @@ impl Names {
             if learned.by_address.capacity() > 4 * learned.by_address.len() {
                 learned.by_address.shrink_to_fit();
             }
-            learned.claims > 0
+            learned.claims > 0 || learned.given_up_until > BootNs(0)
         });
         self.claims = all;
     }
@@ -250,11 +263,16 @@ impl Claims {
 
 impl Claim {
     fn stands_at(&self, moment: BootNs) -> bool {
-        self.from <= moment && moment.0 <= self.until.0.saturating_add(GRACE_NS)
+        self.from <= moment && stands(self.until, moment)
     }
 
     /// Those that end first go first; of equals those that were learned first.
     fn rank(&self) -> (BootNs, BootNs) {
         (self.until, self.from)
     }
+}
+
+/// Whether what lives until then still stands.
+fn stands(until: BootNs, moment: BootNs) -> bool {
+    until > BootNs(0) && moment.0 <= until.0.saturating_add(GRACE_NS)
 }

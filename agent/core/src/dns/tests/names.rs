@@ -128,3 +128,23 @@ fn open_connections_are_bounded_too() {
     }
     assert!(names.decided_len() <= 2 * MAX_DECIDED);
 }
+
+#[test]
+fn a_pod_that_learns_more_than_there_is_room_for_gets_no_name_that_another_may_have() {
+    let mut names = Names::default();
+    // An address by a name that does not live long, and then so many others that it is given up.
+    learn(&mut names, &pod(1), "a.example", ADDRESS, 100, 30);
+    for n in 0..u32::try_from(MAX_CLAIMS_OF_ONE).expect("fits") {
+        let address = IpAddr::from((u128::from(n) << 32).to_be_bytes());
+        learn(&mut names, &pod(1), &format!("{n}.example"), &address.to_string(), 101, 60);
+    }
+    assert!(names.let_go() > 0);
+    // The same address by another name: as far as is known by that alone, which is not all that was.
+    learn(&mut names, &pod(1), "b.example", ADDRESS, 110, 86_400);
+    learn(&mut names, &pod(2), "b.example", ADDRESS, 110, 86_400);
+    assert_eq!(at(&mut names, &pod(1), ADDRESS, 120), None);
+    assert_eq!(at(&mut names, &pod(2), ADDRESS, 120).as_deref(), Some("b.example"), "another pod's are whole");
+    // What was given up has ended, its time and the grace; and room was made for others meanwhile.
+    names.sweep(BootNs(500 * SECOND));
+    assert_eq!(at(&mut names, &pod(1), ADDRESS, 162 + GRACE_NS / SECOND).as_deref(), Some("b.example"));
+}
