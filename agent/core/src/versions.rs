@@ -136,7 +136,9 @@ impl Scope {
                 }
             }
             Self::NetworkPolicies => {
+                // Not what a controller makes of them: it follows the policies, and no version of it is anybody's doing.
                 let policies = cluster.network_policies().into_iter().flatten();
+                let policies = policies.filter(|policy| policy.made_of.is_none());
                 policies.for_each(|policy| add(ObjectFacts::NetworkPolicy(Arc::clone(policy))));
             }
             Self::Account(namespace, name) => {

@@ -55,7 +55,7 @@ pub(crate) enum Converted {
     ServiceAccount(Box<ServiceAccountFacts>),
     /// A `SecurityGroupPolicy`.
     Policy(Box<PolicyFacts>),
-    /// A `NetworkPolicy`.
+    /// A `NetworkPolicy`, or a `PolicyEndpoint`.
     NetworkPolicy(Box<NetworkPolicyFacts>),
     /// A namespace: its name.
     Namespace(Arc<str>),
@@ -135,6 +135,9 @@ impl Conversion {
             }
             ("networking.k8s.io", "NetworkPolicy") => {
                 read(object).and_then(policy::network).map(boxed(Converted::NetworkPolicy))
+            }
+            ("networking.k8s.aws", "PolicyEndpoint") => {
+                read(object).and_then(policy::endpoint).map(boxed(Converted::NetworkPolicy))
             }
             ("vpcresources.k8s.aws", "CNINode") => read(object).and_then(|object| {
                 let (name, facts) = node::cni_node(&object)?;

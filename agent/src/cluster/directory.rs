@@ -194,7 +194,7 @@ impl Read {
             Converted::Malformed(malformed) => {
                 let source = match malformed.kind.as_str() {
                     "SecurityGroupPolicy" => Source::Policies,
-                    "NetworkPolicy" => Source::NetworkPolicies,
+                    "NetworkPolicy" | "PolicyEndpoint" => Source::NetworkPolicies,
                     "ServiceAccount" => Source::ServiceAccounts,
                     "Node" => Source::Node,
                     "CNINode" => Source::CniNode,

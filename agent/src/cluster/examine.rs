@@ -47,7 +47,7 @@ struct Permission {
 }
 
 const READ: &[&str] = &["list", "watch"];
-const PERMISSIONS: [Permission; 10] = [
+const PERMISSIONS: [Permission; 11] = [
     Permission { group: "", resource: "pods", verbs: READ, gives: "names of pods" },
     Permission { group: "", resource: "serviceaccounts", verbs: &["get"], gives: "expected AWS identities" },
     Permission { group: "", resource: "nodes", verbs: READ, gives: "the node's capacity" },
@@ -69,6 +69,12 @@ const PERMISSIONS: [Permission; 10] = [
         resource: "networkpolicies",
         verbs: &["list"],
         gives: "telling a network policy's drops from a security group's",
+    },
+    Permission {
+        group: "networking.k8s.aws",
+        resource: "policyendpoints",
+        verbs: &["list"],
+        gives: "the same of policies that the VPC CNI enforces",
     },
     Permission {
         group: "vpcresources.k8s.aws",

@@ -57,6 +57,8 @@ kinds! {
     Policies: Policies, "vpcresources.k8s.aws" "v1beta1" "SecurityGroupPolicy" "securitygrouppolicies", NamespaceResourceScope, false;
     /// `NetworkPolicy` objects.
     NetworkPolicies: NetworkPolicies, "networking.k8s.io" "v1" "NetworkPolicy" "networkpolicies", NamespaceResourceScope, false;
+    /// `PolicyEndpoint` objects, which AWS's controller makes of policies.
+    PolicyEndpoints: NetworkPolicies, "networking.k8s.aws" "v1alpha1" "PolicyEndpoint" "policyendpoints", NamespaceResourceScope, false;
     /// Service accounts.
     Accounts: ServiceAccounts, "" "v1" "ServiceAccount" "serviceaccounts", NamespaceResourceScope, true;
     /// Nodes.
@@ -151,9 +153,10 @@ fn trim(members: &mut serde_json::Map<String, Value>) {
             "securityContext",
             "imagePullSecrets",
             "hostAliases",
-            // Of network policies.
+            // Of network policies, and of what is made of them.
             "ingress",
             "egress",
+            "podSelectorEndpoints",
         ] {
             spec.remove(name);
         }

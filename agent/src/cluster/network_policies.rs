@@ -1,8 +1,10 @@
-//! `NetworkPolicy` objects of the namespaces that have a pod here: listed when the first pod of a namespace comes, and again
-//! every few minutes. They only keep a verdict back, so minutes are soon enough, and a watch would bring every one of the
+//! `NetworkPolicy` objects of the namespaces that have a pod here, and the `PolicyEndpoint` objects in which AWS's controller
+//! tells the VPC CNI what to enforce: listed when the first pod of a namespace comes, and again every few minutes. They only keep a verdict back, so minutes are soon enough, and a watch would bring every one of the
 //! cluster to every node.
 //!
-//! They are told all at once and only when each namespace has been read: a part would look like the whole.
+//! They are told all at once and only when each namespace has been read: a part would look like the whole. Of the endpoints
+//! those are told that say something which no policy says: of kinds of policies that are not read here, and of a policy that
+//! is gone and still enforced.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use agent_core::facts::{ClusterFact, NetworkPolicyFacts, Source};
 use agent_core::time::WallNs;
 use kube::Api;
 use kube::api::ListParams;
+use kube::core::NamespaceResourceScope;
 use tokio::sync::watch::Receiver;
 use tokio::time::{Instant, timeout};
 
@@ -24,14 +27,13 @@ use super::teller::Teller;
 use super::trouble::{Kind, Trouble};
 use super::turns::{Turn, Turns};
 
-/// Between two lists of a namespace: this, and up to half as much again. 20 namespaces on a node make 0.04 requests a second.
+/// Between two lists of a namespace: this, and up to half as much again. 20 namespaces on a node make 0.04 requests a second,
+/// and twice as many where there are endpoints.
 const LIST_EVERY: Duration = Duration::from_secs(400);
 /// Between any two lists.
 const PACE: Duration = Duration::from_millis(200);
 /// Policies that are kept: some 500 bytes each, 1 MiB in all. A namespace has a handful, a node some tens of namespaces.
 const POLICIES_MAX: usize = 2_000;
-
-type Object = Slim<kinds::NetworkPolicies>;
 
 /// A namespace: when to list it, and what the last list said.
 struct Entry {
@@ -49,6 +51,7 @@ struct Entry {
 pub(super) async fn follow(access: &Access, teller: &Teller, jitter: Duration, wants: Receiver<Arc<Wanted>>) {
     let mut turns = Turns::begin(access, teller, Source::NetworkPolicies, jitter, wants).await;
     let mut entries: BTreeMap<Arc<str>, Entry> = BTreeMap::new();
+    let mut lists = Lists { access, teller, no_endpoints_until: None };
     loop {
         let wanted = turns.wanted();
         entries.retain(|namespace, _| wanted.namespaces.contains(namespace));
@@ -61,7 +64,7 @@ pub(super) async fn follow(access: &Access, teller: &Teller, jitter: Duration, w
             Turn::Look => continue,
             Turn::End => return,
         };
-        let read = list(access, teller, &namespace).await;
+        let read = lists.of(&namespace).await;
         let others: usize =
             entries.iter().filter(|(name, _)| **name != namespace).map(|(_, entry)| entry.policies.len()).sum();
         let Some(entry) = entries.get_mut(&namespace) else { continue };
@@ -108,29 +111,65 @@ async fn stand(teller: &Teller, entries: &BTreeMap<Arc<str>, Entry>) {
     }
 }
 
-/// The policies of a namespace, from the server's cache, by name.
-async fn list(access: &Access, teller: &Teller, namespace: &str) -> Result<Vec<Arc<NetworkPolicyFacts>>, Trouble> {
-    let api: Api<Object> = Api::namespaced(access.client().await?, namespace);
-    let answer = timeout(ANSWER_WAIT, api.list(&ListParams::default().match_any())).await;
-    let list = match answer.map_err(|_| Trouble::passing("no answer to a list of network policies"))? {
-        Ok(list) => list,
-        Err(error) => match Trouble::of(&error) {
-            // A server without the kind, and so without policies of it.
-            trouble if trouble.kind == Kind::Absent => return Ok(Vec::new()),
-            trouble => return Err(trouble),
-        },
-    };
-    let mut policies = Vec::new();
-    for object in list.items {
-        match object.facts(&Conversion::default()) {
-            Converted::NetworkPolicy(policy) => policies.push(Arc::from(policy)),
-            Converted::Malformed(malformed) => teller.malformed(Source::NetworkPolicies, malformed).await,
-            _ => {}
+/// Reads namespaces.
+struct Lists<'a> {
+    access: &'a Access,
+    teller: &'a Teller,
+    /// The server does not have the kind of endpoints, and is asked for them again then.
+    no_endpoints_until: Option<Instant>,
+}
+
+// === impl Lists ===
+
+impl Lists<'_> {
+    /// What there is in a namespace, by name.
+    async fn of(&mut self, namespace: &str) -> Result<Vec<Arc<NetworkPolicyFacts>>, Trouble> {
+        // A server without the kind has no policies of it.
+        let mut policies = self.all::<kinds::NetworkPolicies>(namespace).await?.unwrap_or_default();
+        if self.no_endpoints_until.is_none_or(|until| until <= Instant::now()) {
+            let endpoints = self.all::<kinds::PolicyEndpoints>(namespace).await?;
+            self.no_endpoints_until = endpoints.is_none().then(|| Instant::now() + LIST_EVERY);
+            let news =
+                endpoints.into_iter().flatten().filter(|endpoint| !policies.iter().any(|of| is_of(endpoint, of)));
+            let news: Vec<_> = news.collect();
+            policies.extend(news);
         }
+        // A cache need not keep an order, and another order is no news.
+        policies.sort_by(|a, b| (&a.name, &a.made_of).cmp(&(&b.name, &b.made_of)));
+        Ok(policies)
     }
-    // A cache need not keep an order, and another order is no news.
-    policies.sort_by(|a: &Arc<NetworkPolicyFacts>, b| a.name.cmp(&b.name));
-    Ok(policies)
+
+    /// All objects of a kind, from the server's cache; `None`: the server does not have the kind.
+    async fn all<K: kinds::Kind<Scope = NamespaceResourceScope>>(
+        &self,
+        namespace: &str,
+    ) -> Result<Option<Vec<Arc<NetworkPolicyFacts>>>, Trouble> {
+        let api: Api<Slim<K>> = Api::namespaced(self.access.client().await?, namespace);
+        let answer = timeout(ANSWER_WAIT, api.list(&ListParams::default().match_any())).await;
+        let list = match answer.map_err(|_| Trouble::passing(format!("no answer to a list of {}", K::PLURAL)))? {
+            Ok(list) => list,
+            Err(error) => match Trouble::of(&error) {
+                trouble if trouble.kind == Kind::Absent => return Ok(None),
+                trouble => return Err(trouble),
+            },
+        };
+        let mut policies = Vec::new();
+        for object in list.items {
+            match object.facts(&Conversion::default()) {
+                Converted::NetworkPolicy(policy) => policies.push(Arc::from(policy)),
+                Converted::Malformed(malformed) => self.teller.malformed(Source::NetworkPolicies, malformed).await,
+                _ => {}
+            }
+        }
+        Ok(Some(policies))
+    }
+}
+
+/// Whether an endpoint says what the policy says that it was made of.
+fn is_of(endpoint: &NetworkPolicyFacts, policy: &NetworkPolicyFacts) -> bool {
+    let of =
+        NetworkPolicyFacts { name: Arc::clone(&endpoint.name), made_of: endpoint.made_of.clone(), ..policy.clone() };
+    endpoint.made_of.as_ref() == Some(&policy.name) && of == *endpoint
 }
 
 // === impl Entry ===

@@ -22,7 +22,7 @@ pub fn charts() -> Result<Vec<(String, Vec<Value>)>> {
     Ok(charts)
 }
 
-/// Definitions of `SecurityGroupPolicy`, `CNINode` and `ENIConfig`.
+/// Definitions of `SecurityGroupPolicy`, `CNINode`, `ENIConfig` and `PolicyEndpoint`.
 pub fn definitions() -> Result<Vec<Value>> {
     read_all(&repository().join("tests/fixtures/kube"))
 }

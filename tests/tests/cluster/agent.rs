@@ -349,6 +349,48 @@ fn a_policy_changes_the_verdict_on_a_running_pod() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn what_a_controller_makes_of_policies_is_read_too() -> Result<()> {
+    let mut server = Server::take()?;
+    let mut site = Site::new(&mut server, "endpoints")?;
+    let mut pod = site.pod(&server, "judged")?;
+    let object = |kind: &str, version: &str, name: &str, spec: Value| {
+        let metadata = json!({ "namespace": site.namespace, "name": name });
+        json!({ "apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec })
+    };
+    let endpoint = |name: &str, of: &str| {
+        let of = json!({ "namespace": site.namespace, "name": of });
+        let spec = json!({ "policyRef": of, "podSelector": {}, "podIsolation": ["Egress"] });
+        object("PolicyEndpoint", "networking.k8s.aws/v1alpha1", name, spec)
+    };
+    // One that is made of a policy, and one of a policy of a kind that is not read.
+    let policy = json!({ "podSelector": {}, "policyTypes": ["Egress"] });
+    server.admin.apply(&object("NetworkPolicy", "networking.k8s.io/v1", "deny", policy))?;
+    server.admin.apply(&endpoint("deny-x1", "deny"))?;
+    server.admin.apply(&endpoint("other-y1", "other"))?;
+    let refused = refusals(&server)?;
+    let agent = site.agent()?;
+    let observer = agent.observe(&[])?;
+    site.wait_until_named(&observer, &mut pod)?;
+    let is_read = |metrics: &Metrics| {
+        metrics.samples("sekisho_cluster_age_seconds").any(|sample| sample.labels["source"] == "network_policies")
+    };
+    let end = Instant::now() + scale::deadline();
+    while !is_read(&agent.metrics()?) {
+        ensure!(Instant::now() < end, "policies are not read");
+        std::thread::sleep(scale::LOOK);
+    }
+    // What it knows is written down when it ends.
+    agent.finish()?;
+    let facts = std::fs::read_to_string(site.home.path().join("data/facts.json")).context("read what it knew")?;
+    let facts: Value = serde_json::from_str(&facts).context("what it knew is JSON")?;
+    let known = facts["known"]["network_policies"].as_array().context("no network policies")?;
+    let known: Vec<_> = known.iter().map(|policy| (policy["name"].as_str(), policy["made_of"].as_str())).collect();
+    assert_eq!(known, [(Some("deny"), None), (Some("other-y1"), Some("other"))]);
+    assert_eq!(refusals(&server)?, refused, "the shipped role does not allow what the agent asks");
+    Ok(())
+}
+
 /// An agent asks for a definition that is not there again after some minutes: nine hundred of them must not be felt.
 const DEFINITION_NOTICED: Duration = Duration::from_mins(6);
 

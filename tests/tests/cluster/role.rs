@@ -26,9 +26,6 @@ const EVERYWHERE: [(&str, &str, &[&str]); 15] = [
     ("authorization.k8s.io", "subjectaccessreviews", &["create"]),
 ];
 
-/// Resources that the server does not know, and the role does.
-const NOT_SERVED: [(&str, &str); 1] = [("networking.k8s.aws", "policyendpoints")];
-
 /// Verbs of resources, with those that only authorization knows.
 const VERBS: [&str; 15] = [
     "get",
@@ -73,7 +70,7 @@ fn everything(admin: &Client) -> Result<BTreeSet<Action>> {
         }
     }
     let mut resources: BTreeSet<_> =
-        NOT_SERVED.iter().chain(&NOT_LISTED).map(|&(group, name)| (group.to_owned(), name.to_owned())).collect();
+        NOT_LISTED.iter().map(|&(group, name)| (group.to_owned(), name.to_owned())).collect();
     for (group, path) in versions {
         let list = admin.get(&path)?;
         for resource in list["resources"].as_array().context("no resources")? {
@@ -200,6 +197,7 @@ fn what_the_agent_asks_is_answered() -> Result<()> {
         "/apis/storage.k8s.io/v1/csinodes?fieldSelector=metadata.name%3Dasked-node".to_owned(),
         "/apis/networking.k8s.io/v1/networkpolicies".to_owned(),
         format!("/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies?resourceVersion=0"),
+        format!("/apis/networking.k8s.aws/v1alpha1/namespaces/{namespace}/policyendpoints?resourceVersion=0"),
         "/api/v1/namespaces/kube-system/configmaps/amazon-vpc-cni".to_owned(),
         "/api/v1/namespaces/kube-system/configmaps?fieldSelector=metadata.name%3Damazon-vpc-cni".to_owned(),
         format!("/api/v1/namespaces/{namespace}/events?fieldSelector=involvedObject.uid%3D{uid}"),

@@ -30,7 +30,8 @@ pub struct PolicyFacts {
     pub groups: Vec<Arc<str>>,
 }
 
-/// What is kept of a `NetworkPolicy`: enough to know that it may be what drops a pod's packets.
+/// What is kept of a `NetworkPolicy`, or of a `PolicyEndpoint` that AWS's controller made of a policy: enough to know that
+/// it may be what drops a pod's packets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkPolicyFacts {
     /// Namespace.
@@ -45,6 +46,9 @@ pub struct NetworkPolicyFacts {
     /// It names `Egress` alone.
     #[serde(default)]
     pub egress_only: bool,
+    /// Of a `PolicyEndpoint`: name of the policy that it was made of; `None`: this is a `NetworkPolicy`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_of: Option<Arc<str>>,
 }
 
 /// A label selector, unchecked: an operator that does not exist makes it match nothing.

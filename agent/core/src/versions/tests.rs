@@ -103,6 +103,7 @@ fn policies_and_accounts_have_versions_too() {
     assert_eq!(shape(&rows), [(kind, "a", Change::Changed, vec!["groups"]), (kind, "b", Change::Gone, vec![])]);
 
     let network = |label| NetworkPolicyFacts {
+        made_of: None,
         namespace: "shop".into(),
         name: "deny".into(),
         pod_selector: equal(&[("app", label)]),

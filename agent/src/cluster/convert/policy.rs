@@ -1,5 +1,5 @@
-//! `SecurityGroupPolicy` and `NetworkPolicy` to facts. Selectors are kept as they stand: what an unknown operator means is decided where they
-//! are matched.
+//! `SecurityGroupPolicy`, `NetworkPolicy` and `PolicyEndpoint` to facts. Selectors are kept as they stand: what an unknown
+//! operator means is decided where they are matched.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,6 +35,23 @@ pub(super) struct NetworkSpec {
     pod_selector: LabelSelector,
     policy_types: Vec<String>,
     egress: Option<Value>,
+}
+
+/// `spec` of a `PolicyEndpoint`
+/// (<https://github.com/aws/amazon-network-policy-controller-k8s/blob/main/api/v1alpha1/policyendpoint_types.go>). Its lists
+/// of pods and addresses change with every pod of the cluster, and say nothing that the selector does not.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct EndpointSpec {
+    pod_selector: LabelSelector,
+    policy_ref: PolicyRef,
+    pod_isolation: Vec<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct PolicyRef {
+    name: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -87,6 +104,24 @@ pub(super) fn network(object: Object<NetworkSpec>) -> Result<NetworkPolicyFacts,
         pod_selector: selector(spec.pod_selector),
         ingress_only: ingress && !egress,
         egress_only: egress && !ingress,
+        made_of: None,
+    })
+}
+
+/// What AWS's controller made of a policy. One that names no direction may be about both.
+pub(super) fn endpoint(object: Object<EndpointSpec>) -> Result<NetworkPolicyFacts, String> {
+    let Object { metadata, spec } = object;
+    if metadata.name.is_empty() {
+        return Err("metadata.name: expected a name".to_owned());
+    }
+    let is_only = |kind: &str| !spec.pod_isolation.is_empty() && spec.pod_isolation.iter().all(|named| named == kind);
+    Ok(NetworkPolicyFacts {
+        namespace: namespace(&metadata),
+        name: metadata.name.as_str().into(),
+        ingress_only: is_only("Ingress"),
+        egress_only: is_only("Egress"),
+        pod_selector: selector(spec.pod_selector),
+        made_of: Some(spec.policy_ref.name.into()),
     })
 }
 

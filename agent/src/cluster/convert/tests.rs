@@ -620,3 +620,37 @@ fn which_way_a_network_policy_is_about() {
     assert_eq!(of(json!({})), (true, false));
     assert_eq!(of(json!({"egress": []})), (false, false));
 }
+
+#[test]
+fn of_a_policy_endpoint_whom_it_selects_and_which_way_is_read() {
+    let of = |spec: Value| {
+        convert(json!({"apiVersion": "networking.k8s.aws/v1alpha1", "kind": "PolicyEndpoint",
+            "metadata": {"name": "deny-x1", "namespace": "shop"}, "spec": spec}))
+    };
+    let read = |spec: Value| match of(spec) {
+        Converted::NetworkPolicy(policy) => *policy,
+        other => panic!("not a network policy: {other:?}"),
+    };
+    let one = read(json!({"policyRef": {"name": "deny", "namespace": "shop"}, "podIsolation": ["Egress"],
+        "podSelector": {"matchLabels": {"app": "till"}}, "podSelectorEndpoints": 7, "isGlobal": false}));
+    assert_eq!((&*one.namespace, &*one.name, one.made_of.as_deref()), ("shop", "deny-x1", Some("deny")));
+    assert_eq!(one.pod_selector.match_labels, [("app".to_owned(), "till".to_owned())].into());
+    assert_eq!((one.ingress_only, one.egress_only), (false, true));
+    for (isolation, expected) in [
+        (json!(["Ingress"]), (true, false)),
+        (json!(["Ingress", "Egress"]), (false, false)),
+        // Nothing is said, or something that nobody knows: it may be about both.
+        (json!([]), (false, false)),
+        (json!(["Sideways"]), (false, false)),
+    ] {
+        let read = read(json!({"podIsolation": isolation}));
+        assert_eq!((read.ingress_only, read.egress_only), expected, "{isolation}");
+    }
+    // Without a selector it may be about everybody.
+    assert_eq!(read(json!({})).pod_selector, agent_core::facts::Selector::default());
+    let Converted::Malformed(malformed) = of(json!({"podSelector": 7})) else { panic!("read") };
+    assert_eq!(
+        (&*malformed.object, &*malformed.why),
+        ("shop/deny-x1", "spec.podSelector: expected struct LabelSelector")
+    );
+}

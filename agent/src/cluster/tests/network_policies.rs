@@ -125,3 +125,77 @@ async fn more_network_policies_than_there_is_room_for_are_told_as_left_out() {
     });
     assert_eq!(kept, Some(2_000));
 }
+
+fn endpoints_path(namespace: &str) -> String {
+    format!("/apis/networking.k8s.aws/v1alpha1/namespaces/{namespace}/policyendpoints")
+}
+
+/// As AWS's controller makes it of a policy.
+fn endpoint(namespace: &str, name: &str, of: &str, isolation: &[&str]) -> Value {
+    let pods = json!([{"hostIP": "10.0.0.1", "podIP": "10.0.0.2", "name": "cart-1", "namespace": namespace}]);
+    json!({"metadata": {"namespace": namespace, "name": name, "resourceVersion": "2"},
+        "spec": {"podSelector": {"matchLabels": {"app": "cart"}}, "policyRef": {"name": of, "namespace": namespace},
+            "podIsolation": isolation, "podSelectorEndpoints": pods, "egress": [{"cidr": "10.0.0.0/8"}]}})
+}
+
+#[tokio::test]
+async fn policy_endpoints_tell_what_no_network_policy_tells() {
+    let (mut world, _say) = world(vec![pod("a", "2")], move |seen, quiet| match seen.path.as_str() {
+        of if of == path("shop") => list(&[policy("shop", "a")], "5"),
+        of if of == endpoints_path("shop") => list(
+            &[
+                // Twice what the policy says, of a policy that is gone, and in another direction than the policy.
+                endpoint("shop", "a-x1", "a", &["Egress"]),
+                endpoint("shop", "a-x2", "a", &["Egress"]),
+                endpoint("shop", "gone-y1", "gone", &["Ingress"]),
+                endpoint("shop", "a-z1", "a", &[]),
+            ],
+            "5",
+        ),
+        _ => empty(seen, quiet),
+    })
+    .await;
+    let told = world.until(|fact| all(fact).is_some()).await;
+    assert_eq!(all(told.last().unwrap()).unwrap(), "shop/a shop/a-z1 shop/gone-y1");
+    let Some(ClusterFact::NetworkPoliciesReplaced(policies)) = told.last() else { panic!("{told:?}") };
+    let told: Vec<_> = policies
+        .iter()
+        .map(|policy| {
+            (policy.made_of.as_deref(), policy.ingress_only, policy.egress_only, policy.pod_selector.match_labels.len())
+        })
+        .collect();
+    assert_eq!(told, [(None, false, true, 1), (Some("a"), false, false, 1), (Some("gone"), true, false, 1)]);
+    world.until(well).await;
+    let first = &world.of(&endpoints_path("shop"))[0];
+    assert_eq!(first.parameter("resourceVersion").as_deref(), Some("0"), "from the server's cache");
+}
+
+#[tokio::test]
+async fn a_server_without_policy_endpoints_is_asked_for_them_rarely() {
+    let pods = vec![pod_in("a", "x", "2"), pod_in("b", "y", "3"), pod_in("c", "z", "4")];
+    let (mut world, _say) = world(pods, move |seen, quiet| match seen.path.as_str() {
+        of if of.starts_with("/apis/networking.k8s.aws/") => not_found(),
+        of if of.ends_with("/networkpolicies") => list(&[], "5"),
+        _ => empty(seen, quiet),
+    })
+    .await;
+    world.until(well).await;
+    let of_endpoints = |seen: &[Seen]| seen.iter().filter(|seen| seen.path.ends_with("/policyendpoints")).count();
+    assert_eq!(of_endpoints(&world.seen()), 1, "of three namespaces");
+    World::pass(Duration::from_secs(620)).await;
+    world.until_seen(|seen| of_endpoints(seen) == 2).await;
+}
+
+#[tokio::test]
+async fn policy_endpoints_that_are_refused_keep_the_whole_back() {
+    let (mut world, _say) = world(vec![pod("a", "2")], move |seen, quiet| match seen.path.as_str() {
+        of if of == path("shop") => list(&[policy("shop", "a")], "5"),
+        of if of == endpoints_path("shop") => status(403, "policyendpoints is forbidden"),
+        _ => empty(seen, quiet),
+    })
+    .await;
+    let told = world.until(troubled).await;
+    let Some(ClusterFact::Source { error: Some(error), .. }) = told.last() else { panic!("{told:?}") };
+    assert_eq!(error, "403 policyendpoints is forbidden");
+    assert!(!told.iter().any(|fact| all(fact).is_some()), "{told:?}");
+}

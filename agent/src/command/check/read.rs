@@ -45,6 +45,7 @@ fn take(manifests: &mut Manifests, place: &Place, object: Converted) {
         }
         // A namespace says nothing that its objects do not say.
         Converted::Namespace(_) => return,
+        Converted::NetworkPolicy(policy) if policy.made_of.is_some() => "PolicyEndpoint.networking.k8s.aws".to_owned(),
         Converted::NetworkPolicy(_) => "NetworkPolicy.networking.k8s.io".to_owned(),
         Converted::CniNode { .. } => "CNINode".to_owned(),
         Converted::CsiNode { .. } => "CSINode".to_owned(),

@@ -197,7 +197,7 @@ pub(super) const SGP_BLOCKED_FLOW: Entry = Entry {
         "The pod's own rules let it out of the VPC: whose groups stand behind a public address nobody here can know, and cannot tell, unless others get answers.",
         "A service's address is judged by the backend behind it. While that is not known, rules have no say.",
         "A pod or process without these groups gets no answer either, and no rule is known to be missing: then the peer is dead. Others count while the pod fails, before and after their answer or since, and not while they open nothing new; a pod that may have the same groups is none of them.",
-        "A NetworkPolicy that selects the pod: its drops look the same. Cannot tell, and the policy is named. As long as the policies are not known, the text says so.",
+        "A NetworkPolicy that selects the pod, or a PolicyEndpoint of the VPC CNI: their drops look the same. Cannot tell, and the policy is named. As long as the policies are not known, the text says so.",
         "Refused connections: somebody answered.",
         "What no group judges: the metadata services, link-local addresses, AWS's services on the link, the pod itself.",
         "A pod in standard mode, and a peer on the same node or outside the VPC: its groups do not see that. Cannot tell, as while the pod's mode is not known.",

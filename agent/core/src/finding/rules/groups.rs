@@ -162,8 +162,10 @@ fn selecting(pod: &PodFacts, view: View<'_>, is_about: impl Fn(&NetworkPolicyFac
             && selector::matches(&policy.pod_selector, &pod.labels).unwrap_or(true)
     };
     let policies = view.cluster.network_policies()?.iter().filter(selects);
-    let policy = policies.min_by(|a, b| a.name.cmp(&b.name))?;
-    Some(format!("NetworkPolicy {}/{}", policy.namespace, policy.name).into())
+    // What people wrote comes before what a controller made of it.
+    let policy = policies.min_by(|a, b| (a.made_of.is_some(), &a.name).cmp(&(b.made_of.is_some(), &b.name)))?;
+    let kind = if policy.made_of.is_some() { "PolicyEndpoint" } else { "NetworkPolicy" };
+    Some(format!("{kind} {}/{}", policy.namespace, policy.name).into())
 }
 
 /// What is to be added when network policies may be there that nobody knows.

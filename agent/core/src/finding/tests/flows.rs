@@ -155,6 +155,20 @@ fn a_network_policy_that_selects_the_pod_may_be_what_drops() {
     assert_eq!(bench.doubts(Code::SgpBlockedFlow), ["network_policy_selects_pod"]);
     let named = bench.engine.ledger().doubts().flat_map(|row| row.objects).collect::<Vec<_>>();
     assert_eq!(named, [Arc::from("NetworkPolicy shop/deny")]);
+    // Of what people wrote and what AWS's controller made of it the first is named; the second alone is named as well.
+    let made = NetworkPolicyFacts { name: "a-x1".into(), made_of: Some("deny".into()), ..policy(Selector::default()) };
+    for (all, named) in [
+        (vec![made.clone(), policy(Selector::default())], "NetworkPolicy shop/deny"),
+        (vec![made.clone()], "PolicyEndpoint shop/a-x1"),
+    ] {
+        let mut bench = strict();
+        let all = all.into_iter().map(Arc::new).collect();
+        bench.feed(cluster(ClusterFact::NetworkPoliciesReplaced(all)));
+        tries(&mut bench, 1, 6, DB, Outcome::TimedOut);
+        assert_eq!(bench.open(), []);
+        let objects = bench.engine.ledger().doubts().flat_map(|row| row.objects).collect::<Vec<_>>();
+        assert_eq!(objects, [Arc::from(named)]);
+    }
     // One that selects others.
     let other = Selector { match_labels: [("app".to_owned(), "till".to_owned())].into(), ..Selector::default() };
     let mut bench = strict();
