@@ -291,7 +291,7 @@ impl Engine {
             cluster: &self.cluster,
             processes: &self.processes,
             node: &self.node,
-            vpc: self.ec2.vpc_ranges(),
+            ec2: &self.ec2,
             backends: &backends,
             clock: self.clock,
             books: &mut self.books,

@@ -10,7 +10,7 @@ use agent_ebpf::wire::Service;
 use crate::fast::FastSet;
 use crate::output::PeerClass;
 
-pub use self::around::Around;
+pub use self::around::{Around, published};
 
 /// Most addresses of the node kept: 15 interfaces with 50 addresses each, and a link-local one for each of 250 pods, on
 /// the largest instances.

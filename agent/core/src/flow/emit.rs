@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use agent_ebpf::wire::{Direction, Owner};
-use ipnet::IpNet;
 
 use super::Folder;
 use super::mesh;
@@ -14,13 +13,14 @@ use crate::attribution::Attribution;
 use crate::backends::Answer;
 use crate::books::Books;
 use crate::cluster::Cluster;
+use crate::ec2::Ec2;
 use crate::facts::{PodFacts, Source};
 use crate::fast::FastMap;
 use crate::output::{
     ActualPeer, AttributionKind, By, FlowRow, Identity, Local, Output, Peer, PeerClass, ProcessView, Protocol, Who,
     Window, direction_name, outcome_name,
 };
-use crate::peer::{Around, NodeAddresses};
+use crate::peer::{self, Around, NodeAddresses};
 use crate::process::ProcessTable;
 use crate::time::{BootNs, Clock};
 
@@ -34,8 +34,8 @@ pub struct Context<'a> {
     pub processes: &'a ProcessTable,
     /// The node's own addresses.
     pub node: &'a NodeAddresses,
-    /// Ranges of the VPC; `None`: not known.
-    pub vpc: Option<&'a [IpNet]>,
+    /// What EC2 told: ranges of the VPC, addresses of AWS's services.
+    pub ec2: &'a Ec2,
     /// What stands behind translated addresses.
     pub(crate) backends: &'a Answer,
     /// Wall time of the window.
@@ -65,7 +65,8 @@ impl Folder {
             node: context.node,
             services: context.cluster.services(),
             pods: context.cluster.pods().addresses().collect(),
-            vpc: context.vpc,
+            vpc: context.ec2.vpc_ranges(),
+            aws: peer::published(context.ec2),
         };
         outputs.reserve(rows.len());
         for (shown, totals) in rows {

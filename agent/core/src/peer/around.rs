@@ -1,16 +1,49 @@
 //! The class of a peer by all that is known around it: the node's own addresses, pods, services, the VPC.
 //!
-//! From what is certain to what is wide: metadata services, the API server, the node itself, services, pods, the VPC, the
-//! internet. An address that could be two of them has the first; one that none of them claims is unknown.
+//! From what is certain to what is wide: metadata services, the API server, the node itself, services, pods, AWS's services,
+//! the VPC, the internet. An address that could be two of them has the first; one that none of them claims is unknown.
+//!
+//! AWS's services are known by addresses that AWS publishes: of its resolver and its clock on every interface, and of the
+//! prefix lists that AWS itself keeps, as EC2 tells them. Names make no class. A pod chooses whom it asks, and one that may
+//! change its own network answers itself under the cluster resolver's address; and below `amazonaws.com` stand the names of
+//! customers' machines, balancers and databases beside those of AWS's services.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
 use super::{NodeAddresses, classify, is_global};
 use crate::cluster::Services;
+use crate::ec2::Ec2;
 use crate::fast::FastSet;
 use crate::output::{PeerClass, Protocol};
+
+/// Where AWS's resolver and clock are on every interface of an instance, whatever its VPC
+/// (<https://docs.aws.amazon.com/vpc/latest/userguide/AmazonDNS-concepts.html>,
+/// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configure-ec2-ntp.html>).
+const LINK_LOCAL_SERVICES: [(IpAddr, u16); 4] = [
+    (IpAddr::V4(Ipv4Addr::new(169, 254, 169, 253)), 53),
+    (IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x253)), 53),
+    (IpAddr::V4(Ipv4Addr::new(169, 254, 169, 123)), 123),
+    (IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x123)), 123),
+];
+/// How AWS's own prefix lists are called: nobody else may begin a name so
+/// (<https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateManagedPrefixList.html>).
+const AWS_LIST: &str = "com.amazonaws.";
+/// Those of them whose addresses are a service's to be called at. Others hold addresses that call
+/// (<https://docs.aws.amazon.com/vpc/latest/userguide/working-with-aws-managed-prefix-lists.html>).
+const SERVICE_LISTS: [&str; 3] = ["s3", "dynamodb", "s3express"];
+
+/// Addresses of AWS's services among the prefix lists that EC2 told.
+pub fn published(ec2: &Ec2) -> Vec<IpNet> {
+    let is_service = |name: &str| {
+        // `com.amazonaws.eu-west-1.s3`, and `com.amazonaws.eu-west-1.ipv6.s3` beside it.
+        let of = name.strip_prefix(AWS_LIST).and_then(|rest| rest.split_once('.')).map(|(_region, of)| of);
+        of.is_some_and(|of| SERVICE_LISTS.contains(&of.strip_prefix("ipv6.").unwrap_or(of)))
+    };
+    let lists = ec2.lists().filter(|list| list.name.as_deref().is_some_and(is_service));
+    lists.flat_map(|list| list.entries.iter().flatten()).copied().collect()
+}
 
 /// See the module's text.
 pub struct Around<'a> {
@@ -22,6 +55,8 @@ pub struct Around<'a> {
     pub pods: FastSet<IpAddr>,
     /// Ranges of the VPC; `None`: not known.
     pub vpc: Option<&'a [IpNet]>,
+    /// Addresses of AWS's services, see [`published`].
+    pub aws: Vec<IpNet>,
 }
 
 impl Around<'_> {
@@ -43,8 +78,12 @@ impl Around<'_> {
                 return PeerClass::Service;
             }
         }
+        let is_link_local = |(port, _)| LINK_LOCAL_SERVICES.contains(&(ip, port));
+        let is_aws =
+            || service.is_some_and(|service| is_link_local(service) || self.aws.iter().any(|net| net.contains(&ip)));
         match base {
             PeerClass::Unknown | PeerClass::Internet if self.pods.contains(&ip) => PeerClass::ClusterPod,
+            PeerClass::Unknown | PeerClass::Internet if is_aws() => PeerClass::AwsService,
             PeerClass::Unknown | PeerClass::Internet => self.wide(ip, base),
             _ => base,
         }
@@ -68,8 +107,9 @@ mod tests {
 
     use super::*;
     use crate::cluster::Cluster;
-    use crate::facts::{ClusterFact, ServiceFacts, ServicePort};
-    use crate::time::BootNs;
+    use crate::facts::{ClusterFact, Ec2Fact, ServiceFacts, ServicePort};
+    use crate::sg::PrefixList;
+    use crate::time::{BootNs, WallNs};
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
@@ -91,9 +131,28 @@ mod tests {
         })
     }
 
+    /// Prefix lists as EC2 tells them.
+    fn lists() -> Ec2 {
+        let list = |id: &str, name: Option<&str>, net: &str| PrefixList {
+            id: id.parse().unwrap(),
+            name: name.map(Arc::from),
+            entries: Some(vec![net.parse().unwrap()]),
+        };
+        let lists = vec![
+            list("pl-1", Some("com.amazonaws.eu-west-1.s3"), "3.5.64.0/21"),
+            list("pl-2", Some("com.amazonaws.eu-west-1.ipv6.s3"), "2600:1fa0:8000::/40"),
+            list("pl-3", Some("com.amazonaws.global.cloudfront.origin-facing"), "3.172.0.0/24"),
+            list("pl-4", Some("offices.s3"), "3.9.0.0/24"),
+            list("pl-5", None, "3.10.0.0/24"),
+        ];
+        let mut ec2 = Ec2::default();
+        ec2.learn(Ec2Fact::PrefixLists { lists, missing: Vec::new(), at: WallNs(1) });
+        ec2
+    }
+
     #[test]
     fn classes_by_table() {
-        use PeerClass::{ClusterPod, Imds, Internet, KubeApi, NodeLocal, Service, Unknown, Vpc};
+        use PeerClass::{AwsService, ClusterPod, Imds, Internet, KubeApi, NodeLocal, Service, Unknown, Vpc};
         type Case = (&'static str, Option<(u16, Protocol)>, PeerClass, PeerClass);
         let mut cluster = Cluster::default();
         let services = vec![
@@ -108,8 +167,10 @@ mod tests {
         let ranges: Vec<IpNet> =
             ["10.0.0.0/16", "100.64.0.0/16", "11.5.0.0/20"].map(|range| range.parse().unwrap()).into();
         let pods = FastSet::from_iter([ip("10.0.4.4"), ip("172.30.0.1")]);
-        let around = Around { node: &node, services: cluster.services(), pods, vpc: Some(&ranges) };
-        let none = Around { node: &node, services: cluster.services(), pods: FastSet::default(), vpc: None };
+        let aws = published(&lists());
+        let around = Around { node: &node, services: cluster.services(), pods, vpc: Some(&ranges), aws };
+        let none =
+            Around { node: &node, services: cluster.services(), pods: FastSet::default(), vpc: None, aws: Vec::new() };
 
         let tcp = |port| Some((port, Protocol::Tcp));
         let cases: &[Case] = &[
@@ -145,6 +206,19 @@ mod tests {
             ("2600:1f13:abc:ffff::1", tcp(443), Unknown, Unknown),
             ("2a00:1450:4001::1", tcp(443), Internet, Internet),
             ("127.0.0.1", tcp(443), NodeLocal, NodeLocal),
+            // AWS's services, by addresses that AWS publishes.
+            ("169.254.169.253", Some((53, Protocol::Udp)), AwsService, AwsService),
+            ("169.254.169.253", tcp(53), AwsService, AwsService),
+            ("169.254.169.253", tcp(80), Unknown, Unknown),
+            ("169.254.169.253", None, Unknown, Unknown),
+            ("fd00:ec2::123", Some((123, Protocol::Udp)), AwsService, AwsService),
+            ("3.5.64.9", tcp(443), AwsService, Internet),
+            ("3.5.64.9", None, Internet, Internet),
+            ("2600:1fa0:8000::9", tcp(443), AwsService, Internet),
+            // Lists of whoever calls, of customers, and one without a name.
+            ("3.172.0.9", tcp(443), Internet, Internet),
+            ("3.9.0.9", tcp(443), Internet, Internet),
+            ("3.10.0.9", tcp(443), Internet, Internet),
         ];
         for (address, service, expected, without) in cases {
             assert_eq!(around.class(ip(address), *service), *expected, "{address} {service:?}");

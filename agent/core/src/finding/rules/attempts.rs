@@ -107,7 +107,7 @@ pub(super) fn is_other(row: &FlowRow, groupless: &FastSet<Arc<str>>) -> bool {
 }
 
 /// Whether no group judges traffic to an address: AWS's services on the link, and the pod itself.
-fn is_never_judged(ip: &str, class: PeerClass) -> bool {
+pub(super) fn is_never_judged(ip: &str, class: PeerClass) -> bool {
     let on_link = match ip.parse::<IpAddr>() {
         Ok(IpAddr::V4(ip)) => ip.is_link_local() || ip.is_loopback(),
         Ok(IpAddr::V6(ip)) => {
@@ -121,7 +121,8 @@ fn is_never_judged(ip: &str, class: PeerClass) -> bool {
 /// Whether the groups of a pod in standard mode do not see a connection. `on_node`: to a pod of this node.
 pub(super) fn is_past_groups(row: &FlowRow, on_node: bool) -> bool {
     let is_link_local = row.peer.ip.as_deref().is_some_and(|ip| is_never_judged(ip, row.peer.class));
-    on_node || is_link_local || matches!(row.peer.class, PeerClass::NodeLocal | PeerClass::Internet)
+    let is_apart = matches!(row.peer.class, PeerClass::NodeLocal | PeerClass::Internet | PeerClass::AwsService);
+    on_node || is_link_local || is_apart
 }
 
 /// The kubelet is a unit of the host, or a process of that name.

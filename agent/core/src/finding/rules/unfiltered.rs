@@ -1,6 +1,7 @@
 //! Connections past the groups of pods in standard mode: to a pod of the same node, or out of the VPC by the node's
 //! address.
 
+use super::attempts::is_never_judged;
 use super::{violation, whom};
 use crate::facts::PodFacts;
 use crate::finding::{Evidence, Severity, Subject, Violation};
@@ -71,8 +72,14 @@ fn way(row: &FlowRow) -> Option<(&'static str, &'static str)> {
         Some(sg) if sg.why == Some(SgWhy::SnatUnknown) => Some(OUTSIDE),
         Some(_) => None,
         None if is_pod_here => Some(SAME_NODE),
-        None => (row.peer.class == PeerClass::Internet).then_some(OUTSIDE),
+        None => is_outside(row).then_some(OUTSIDE),
     }
+}
+
+/// Whether a peer is out of the VPC, and not on the link.
+fn is_outside(row: &FlowRow) -> bool {
+    let on_link = || row.peer.ip.as_deref().is_some_and(|ip| is_never_judged(ip, row.peer.class));
+    matches!(row.peer.class, PeerClass::Internet | PeerClass::AwsService) && !on_link()
 }
 
 fn question<'a>(row: &FlowRow, pod: &'a PodFacts) -> Option<Question<'a>> {
