@@ -102,6 +102,8 @@ pub struct Dns {
     unreadable: u64,
 }
 
+/// Types of records by which clients ask for addresses: A, AAAA, and all there are.
+const ADDRESS_TYPES: [u16; 3] = [1, 28, 255];
 /// Names are gone through this often for those that are over.
 const SWEEP_NS: u64 = 60_000_000_000;
 /// Most cgroups whose asker is kept, at about 80 bytes: 320 KiB. Beyond it all are found anew.
@@ -117,7 +119,10 @@ impl Dns {
         let Some(answer) = &message.answer else {
             return self.queries.asked(fact, message);
         };
-        if !self.queries.answered(fact, message, answer) || answer.truncated || answer.addresses.is_empty() {
+        let is_waited_for = self.queries.answered(fact, message, answer);
+        // What no client would take for the addresses of the name names nothing.
+        let is_of_addresses = ADDRESS_TYPES.contains(&message.record_type) && answer.code == DnsCode::NoError;
+        if !is_waited_for || !is_of_addresses || answer.truncated || answer.addresses.is_empty() {
             return;
         }
         // Processes outside any cgroup of their own are many at once: no name can be told for one of them.

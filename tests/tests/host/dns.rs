@@ -112,6 +112,21 @@ for number, kind in ((0x1234, 1), (0x1235, 28)):
 assert {client.recv(512)[:2] for _ in range(2)} == {b"\x12\x34", b"\x12\x35"}
 "#;
 
+/// A and AAAA at once, each from a socket of its own that is connected to the server, with EDNS: as Go asks.
+const SIDE_BY_SIDE: &str = r#"
+import socket, struct
+name = b"".join(bytes([len(label)]) + label.encode() for label in "db.example.test".split(".")) + b"\0"
+edns = struct.pack(">BHHIH", 0, 41, 1232, 0, 0)
+clients = []
+for kind in (1, 28):
+    client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    client.settimeout(20)
+    client.connect(("10.77.0.2", 53))
+    client.send(struct.pack(">6H", 0x4321, 0x100, 1, 0, 0, 1) + name + struct.pack(">2H", kind, 1) + edns)
+    clients.append(client)
+assert all(client.recv(1232)[:2] == b"\x43\x21" for client in reversed(clients))
+"#;
+
 #[test]
 fn queries_are_counted_once_by_what_came_of_them() -> Result<()> {
     let lab = Lab::new(Wire::Veth)?;
@@ -134,8 +149,10 @@ fn queries_are_counted_once_by_what_came_of_them() -> Result<()> {
     // glibc: two types for each name of the search list, and for the name itself.
     let output = server.run(&lab, &pod, "getent -s dns ahosts db.example.test")?;
     ensure!(String::from_utf8_lossy(&output.stdout).contains("10.77.0.2"), "getent: {output:?}");
-    let output = pod.command(&lab.client, &python()?)?.args(["-c", PARALLEL]).output().context("run Python")?;
-    ensure!(output.status.success(), "{output:?}");
+    for script in [PARALLEL, SIDE_BY_SIDE] {
+        let output = pod.command(&lab.client, &python()?)?.args(["-c", script]).output().context("run Python")?;
+        ensure!(output.status.success(), "{output:?}");
+    }
 
     let mut metrics = agent.metrics()?;
     wait_for("the query without an answer", || {
@@ -143,7 +160,7 @@ fn queries_are_counted_once_by_what_came_of_them() -> Result<()> {
         Ok(queries(&metrics, &pod, "unanswered") > 0.0)
     })?;
     let expected = [
-        ("answered", 6.0),
+        ("answered", 8.0),
         ("nxdomain", 6.0),
         ("error", 1.0),
         ("truncated", 1.0),
@@ -157,10 +174,10 @@ fn queries_are_counted_once_by_what_came_of_them() -> Result<()> {
     let waste = metrics.sum("sekisho_dns_search_waste_total", &[("workload", &workload)]);
     ensure!((waste - 4.0).abs() < 0.5, "search waste {waste}: {}", shown(&metrics));
     // The server got all but the one to the silent address, and one more by TCP.
-    assert_eq!(server.queries()?, 15);
+    assert_eq!(server.queries()?, 17);
     assert!(!metrics.text.contains("example"), "names are no labels");
-    // 15 queries and two copies for the silent server, 14 answers; and whatever else this machine asks meanwhile.
-    let books = agent.books_with("dns", 31)?;
+    // 17 queries and two copies for the silent server, 16 answers; and whatever else this machine asks meanwhile.
+    let books = agent.books_with("dns", 35)?;
     books.check()?;
     let dns = books.of("dns")?;
     ensure!(dns.fate("aggregated")? == dns.seen && dns.lost() == 0, "{dns:?}");

@@ -78,6 +78,24 @@ fn answers_that_nobody_asked_for_name_nothing() {
 }
 
 #[test]
+fn addresses_that_no_client_would_take_name_nothing() {
+    let mut dns = Dns::default();
+    let told = [("192.0.2.1", 5)];
+    let of_type = |record_type: u16, mut fact: DnsFact| {
+        fact.message.as_mut().expect("a message").record_type = record_type;
+        fact
+    };
+    // A name that is not there, and addresses beside a text.
+    feed(&mut dns, [query(1, 1, "a.example"), answer(1, 1, "a.example", DnsCode::NxDomain, &told)]);
+    let text = [query(1, 2, "a.example"), answer(1, 2, "a.example", DnsCode::NoError, &told)];
+    feed(&mut dns, text.map(|fact| of_type(16, fact)));
+    assert_eq!((dns.names().len(), dns.counts().unmatched), (0, 0));
+    let all = [query(1, 3, "a.example"), answer(1, 3, "a.example", DnsCode::NoError, &told)];
+    feed(&mut dns, all.map(|fact| of_type(255, fact)));
+    assert_eq!(dns.names().len(), 1);
+}
+
+#[test]
 fn silence_is_told_after_five_seconds_unless_an_answer_may_have_been_lost() {
     let mut dns = Dns::default();
     feed(&mut dns, [query(10, 1, "a.example")]);
