@@ -5,6 +5,7 @@ pub(crate) mod charts;
 pub(crate) mod containerd;
 mod cross;
 mod debian;
+pub(crate) mod haproxy;
 mod kubernetes;
 mod library;
 mod linker;
@@ -64,7 +65,7 @@ struct Item {
 }
 
 /// In the order in which they build on each other.
-const ITEMS: [Item; 12] = [
+const ITEMS: [Item; 13] = [
     Item { name: "packages", missing: debian::missing, install: debian::install },
     Item { name: "library source of the compiler", missing: library::missing, install: library::install },
     Item { name: "standard library for arm64", missing: cross::missing, install: cross::install },
@@ -76,6 +77,7 @@ const ITEMS: [Item; 12] = [
     Item { name: "Grafana's SDK", missing: python::grafana_missing, install: python::install_grafana },
     Item { name: "Datadog's checks for the tests", missing: python::datadog_missing, install: python::install_datadog },
     Item { name: "containerd for the tests", missing: containerd::missing, install: containerd::install },
+    Item { name: "HAProxy for the tests", missing: haproxy::missing, install: haproxy::install },
     Item { name: "Kubernetes for the tests", missing: kubernetes::missing, install: kubernetes::install },
 ];
 

@@ -179,6 +179,7 @@ const IMAGE_TESTS: [&str; 1] = ["image"];
 fn system() -> Result<Outcome> {
     let mut command = system_tests(&["--lib"], &SYSTEM_TESTS)?;
     command.env("SEKISHO_PYTHON", setup::python::directory().join("bin/python"));
+    command.env("SEKISHO_HAPROXY", setup::haproxy::directory()?);
     process::run(&mut command)?;
     Ok(Outcome::Passed)
 }
