@@ -243,7 +243,8 @@ pub struct FlowRow {
     /// The backend behind a service address; `None` where the peer is no service, or its backend is not known for certain.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub actual_peer: Option<ActualPeer>,
-    /// The flow is one of a mesh's proxy; `None`: it is not, as far as is known.
+    /// What of a mesh carries it: the flow is the proxy's own, or of a pod whose TCP the node's proxy carries; `None`: nothing,
+    /// as far as is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub via: Option<Via>,
     /// The listening side's port; `None` when the direction is unknown or the row merges many.

@@ -78,6 +78,9 @@ pub struct PodFacts {
     /// Runs inside a virtual machine or another sandbox of its own (`runtimeClassName` is set): its traffic is not its
     /// sockets' traffic.
     pub runtime_class: Option<String>,
+    /// Annotation `ambient.istio.io/redirection` is `enabled`: Istio's CNI has turned the pod's TCP to the node's proxy.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ambient: bool,
     /// Who resolves its names.
     #[serde(default)]
     pub dns: Dns,

@@ -159,7 +159,7 @@ fn row(
         local: Local { ip: key.local.map(|ip| ip.to_string()) },
         peer,
         actual_peer: actual_peer(&key, totals, context.backends),
-        via: own.and_then(|pod| mesh::via(pod, &container)),
+        via: own.and_then(|pod| mesh::via(pod, &container, key.protocol)),
         service_port: key.service_port,
         outcome: key.outcome.map(outcome_name),
         connections: totals.connections,

@@ -1,10 +1,10 @@
-//! Proxies of meshes: whose flows are those of an application that asked for something else.
+//! Meshes: whose flows are those of an application that asked for something else, and whose are carried by a node's proxy.
 //!
 //! A name alone is no proof, for anybody may call his container so: what an injector leaves on the pod, or the image, has
 //! to agree. And a proxy is a sidecar only beside an application; alone in its pod it is a gateway, whose flows are its own.
 
 use crate::facts::{ContainerFacts, ContainerKind, PodFacts};
-use crate::output::Via;
+use crate::output::{Protocol, Via};
 
 /// A sidecar, by its container's name, and what else must be so.
 struct Sidecar {
@@ -26,8 +26,12 @@ const SIDECARS: [Sidecar; 4] = [
 /// Istio's proxy of a node has the sidecar's name of a container, and an image of its own.
 const ZTUNNEL: (&str, &str) = ("istio-proxy", "ztunnel");
 
-/// What of a mesh a container is, if it is known for certain.
-pub(super) fn via(pod: &PodFacts, container: &str) -> Option<Via> {
+/// What of a mesh carries a flow of a container, if it is known for certain.
+pub(super) fn via(pod: &PodFacts, container: &str, protocol: Option<Protocol>) -> Option<Via> {
+    // Whatever its containers are: the CNI has turned all TCP of this pod to the node's proxy, and says so.
+    if pod.ambient && protocol == Some(Protocol::Tcp) {
+        return Some(Via::Ambient);
+    }
     let of = pod.containers.iter().find(|of| &*of.name == container)?;
     let image = repository(&of.image);
     if (container, image) == ZTUNNEL && &*pod.workload.kind == "DaemonSet" {
@@ -76,7 +80,8 @@ mod tests {
         let native = ("istio-proxy", "istio/proxyv2", Sidecar);
         let ztunnel = ("istio-proxy", "istio/ztunnel:1.24", App);
         let (label, linkerd) = (Some("security.istio.io/tlsMode"), Some("linkerd.io/control-plane-ns"));
-        let of = |pod: &PodFacts| via(pod, &pod.containers[0].name);
+        let tcp = Some(Protocol::Tcp);
+        let of = |pod: &PodFacts| via(pod, &pod.containers[0].name, tcp);
         for (containers, label, kind, expected) in [
             (&[istio, app][..], label, "Deployment", Some(Via::Sidecar)),
             (&[native, app], label, "Deployment", Some(Via::Sidecar)),
@@ -94,6 +99,9 @@ mod tests {
             let pod = pod(containers, label, kind);
             assert_eq!(of(&pod), expected, "{containers:?} {label:?} {kind}");
         }
-        assert_eq!(via(&pod(&[istio, app], label, "Deployment"), "nobody"), None);
+        assert_eq!(via(&pod(&[istio, app], label, "Deployment"), "nobody", tcp), None);
+        // A pod of an ambient mesh: all its containers, and TCP alone.
+        let ambient = PodFacts { ambient: true, ..pod(&[app], None, "Deployment") };
+        assert_eq!((of(&ambient), via(&ambient, "app", Some(Protocol::Udp))), (Some(Via::Ambient), None));
     }
 }

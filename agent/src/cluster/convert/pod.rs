@@ -14,6 +14,9 @@ const SKIP_IDENTITY_LABEL: &str = "eks.amazonaws.com/skip-pod-identity-webhook";
 const FARGATE_LABEL: &str = "eks.amazonaws.com/fargate-profile";
 /// Annotations of the kubelet on static pods and their mirrors.
 const CONFIG_HASH: &str = "kubernetes.io/config.hash";
+/// Written by Istio's CNI once it has turned a pod's traffic to the node's proxy, and taken back with that
+/// (<https://github.com/istio/istio/blob/master/architecture/ambient/ztunnel-cni-lifecycle.md>).
+const AMBIENT: &str = "ambient.istio.io/redirection";
 /// Where a namespaced object lives that names no namespace.
 pub(super) const DEFAULT_NAMESPACE: &str = "default";
 
@@ -52,6 +55,7 @@ pub(super) fn facts(name: &str, workload: WorkloadRef, pod: Pod, conversion: &Co
         phase: status.phase.as_deref().map(phase),
         host_network: spec.host_network,
         dns: dns(&spec),
+        ambient: metadata.annotations.get(AMBIENT).is_some_and(|value| value == "enabled"),
         node: spec.node_name.as_deref().filter(|node| !node.is_empty()).map(Arc::from),
         ips: ips(&status),
         service_account: account(&spec),

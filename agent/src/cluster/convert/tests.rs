@@ -654,3 +654,21 @@ fn of_a_policy_endpoint_whom_it_selects_and_which_way_is_read() {
         ("shop/deny-x1", "spec.podSelector: expected struct LabelSelector")
     );
 }
+
+#[test]
+fn a_pod_of_an_ambient_mesh_is_known_by_what_the_cni_wrote() {
+    let of = |annotations: Value| {
+        let object = json!({"apiVersion": "v1", "kind": "Pod", "spec": {},
+            "metadata": {"name": "p", "namespace": "shop", "uid": "u", "annotations": annotations}});
+        match convert(object) {
+            Converted::Pod(pod) => pod.ambient,
+            other => panic!("no pod: {other:?}"),
+        }
+    };
+    assert!(of(json!({"ambient.istio.io/redirection": "enabled"})));
+    for none in
+        [json!({}), json!({"ambient.istio.io/redirection": "pending"}), json!({"istio.io/dataplane-mode": "ambient"})]
+    {
+        assert!(!of(none.clone()), "{none}");
+    }
+}

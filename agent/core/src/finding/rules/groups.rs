@@ -234,7 +234,8 @@ fn probe(tried: &Tried, subject: Subject, pod: &PodFacts, mode: Option<Mode>, vi
         return Some(Outcome::CannotTell(Code::SgpProbeBlocked, subject, papers::why::MODE, None));
     }
     let (ambient, value) = AMBIENT_LABEL;
-    let is_ambient = pod.labels.get(ambient).is_some_and(|found| found == value);
+    // Where a whole namespace joins, the pod has no label: what was done to it stands in an annotation.
+    let is_ambient = pod.ambient || pod.labels.get(ambient).is_some_and(|found| found == value);
     let rules = judged::probes(pod, tried.pair.port, view);
     let admitted = matches!(rules, Probes::Admitted);
     if let (false, Probes::Missing(lack)) = (is_ambient, rules) {
