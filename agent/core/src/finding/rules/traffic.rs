@@ -67,6 +67,10 @@ impl Traffic {
         for row in outputs.iter().filter_map(flow) {
             self.has_seen_tcp |= row.protocol == Some(Protocol::Tcp);
             self.has_seen_udp |= row.protocol == Some(Protocol::Udp);
+            // It never passes the pod's interface, and would hide what does without a socket.
+            if row.is_within_pod() {
+                continue;
+            }
             let identity = &row.who.identity;
             if identity.attribution == AttributionKind::Unknown {
                 // It may be anybody's.

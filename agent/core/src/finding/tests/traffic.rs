@@ -7,7 +7,7 @@ use crate::facts::{HostFact, LinkFacts, LinkKind, PodFacts, PodHostFacts};
 use crate::finding::{Code, Severity};
 use crate::input::{Input, KernelTotals, TcpFact};
 use crate::output::State;
-use crate::testing::{pod, pod_cgroup, tcp, udp, uid};
+use crate::testing::{ends, pod, pod_cgroup, tcp, udp, uid};
 
 pub(super) const SPAN: u64 = 300;
 
@@ -71,6 +71,17 @@ pub(super) fn watched() -> (Bench, (u64, u64)) {
     bench.host(HostFact::Pods(vec![seen(1, Some(0)), seen(2, Some(0))]));
     bench.host(HostFact::Links(vec![link(1, 1_000_000, 1_000)]));
     (bench, (1_000_000, 1_000))
+}
+
+#[test]
+fn what_a_pod_says_to_itself_does_not_hide_what_passes_its_interface() {
+    let (mut bench, mut total) = watched();
+    for _ in 0..2 {
+        let inside = TcpFact { ends: ends("127.0.0.1", 40_000, "127.0.0.1", 15_001), ..tcp(3) };
+        bench.feed(Input::Tcp(TcpFact { cgroup_id: pod_cgroup(1), bytes_sent: 20_000_000, ..inside }));
+        span(&mut bench, 1_000_000, &mut total, (20_000_000, 15_000), 0);
+    }
+    assert_eq!(bench.open().len(), 1, "{:?}", bench.open());
 }
 
 #[test]
