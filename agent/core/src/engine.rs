@@ -21,7 +21,7 @@ use crate::books::{Books, LEDGERS, Ledger};
 use crate::capacity::model::{self, Capacity};
 use crate::cgroup::ROOT_ID;
 use crate::cluster::{Cluster, HostSide};
-use crate::continuity::{Losses, Place};
+use crate::continuity::{Adopted, Losses, Place};
 use crate::dns::Dns;
 use crate::ec2::Ec2;
 use crate::facts::HostFact;
@@ -90,6 +90,10 @@ pub struct Engine {
     told: Option<Place>,
     /// What the kernel merged, as far as rows tell of it.
     merged_told: Losses,
+    /// Nothing was missed between the run before and this one.
+    goes_on: bool,
+    /// The run is at its end.
+    is_stopped: bool,
 }
 
 /// A started program, held back until the next tick: what its path resolves to is told right after.
@@ -137,6 +141,8 @@ impl Engine {
             books: Books::default(),
             told: None,
             merged_told: [0; LEDGERS],
+            goes_on: false,
+            is_stopped: false,
         }
     }
 
@@ -224,22 +230,27 @@ impl Engine {
                 self.capacity.ec2(&fact);
                 self.ec2.learn(*fact);
             }
-            Input::Adopted(adopted) => {
-                self.books.adopt(&adopted);
-                self.merged_told = self.books.merged_by_kernel();
-                match adopted.replaced {
-                    None => self.folder.known_accounts(&adopted.totals.accounts),
-                    Some((start, end)) => {
-                        let (start, end) = (self.clock.wall(start), self.clock.wall(end));
-                        outputs.push(gap(start, end, GapCause::ProbeMissing, None));
-                    }
-                }
-            }
+            Input::Adopted(adopted) => self.adopted(&adopted, outputs),
             Input::Told(place) => self.told = Some(place),
             Input::Stop => {
+                self.is_stopped = true;
                 self.put_out_held(true, outputs);
                 self.put_out_starts(outputs);
                 self.close_fold(outputs);
+            }
+        }
+    }
+
+    /// The kernel's side outlived the run before.
+    fn adopted(&mut self, adopted: &Adopted, outputs: &mut Vec<Output>) {
+        self.books.adopt(adopted);
+        self.merged_told = self.books.merged_by_kernel();
+        self.goes_on = adopted.replaced.is_none() && adopted.lost().is_some_and(|lost| lost == Losses::default());
+        match adopted.replaced {
+            None => self.folder.known_accounts(&adopted.totals.accounts),
+            Some((start, end)) => {
+                let (start, end) = (self.clock.wall(start), self.clock.wall(end));
+                outputs.push(gap(start, end, GapCause::ProbeMissing, None));
             }
         }
     }

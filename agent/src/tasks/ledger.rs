@@ -178,7 +178,7 @@ impl Saver {
     fn begin(&mut self, engine: &Engine) {
         let Some(store) = self.store.clone() else { return };
         self.is_unsaved = false;
-        let bytes = store.encode(engine.ledger().snapshot());
+        let bytes = store.encode(engine.snapshot());
         self.saving = Some(tokio::task::spawn_blocking(move || {
             if let Err(error) = store.save(&bytes) {
                 tracing::warn!(error = chain(&error), "findings could not be kept");

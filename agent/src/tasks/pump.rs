@@ -160,6 +160,9 @@ impl Pump {
         self.time();
         self.take_over();
         self.findings.restore(&mut self.engine);
+        // From now on what stands on the disk is no run's last word.
+        self.findings.changed(self.engine.keeps());
+        self.findings.save(&self.engine);
         let settings = (self.surroundings.settings)();
         self.engine.handle(settings, &mut self.outputs);
         self.take(baseline);
@@ -252,7 +255,7 @@ impl Pump {
             let settings = (self.surroundings.settings)();
             self.engine.handle(settings, &mut self.outputs);
             // Counts of what stands change without a word.
-            self.findings.changed(self.engine.ledger().rows().next().is_some());
+            self.findings.changed(self.engine.keeps());
             self.outlets.telemetry.keep(self.engine.living(), self.now);
         }
         if self.ticks.is_multiple_of(WISH_TICKS) {

@@ -55,7 +55,17 @@ impl Engine {
     /// this boot. Returns how many findings that were.
     pub fn restore(&mut self, before: Snapshot, same_boot: bool) -> Result<usize, RestoreError> {
         let now = Moment { boot: self.now, wall: self.clock.wall(self.now) };
-        self.findings.ledger_mut().restore(before, same_boot, now)
+        self.findings.restore(before, same_boot, self.goes_on, now)
+    }
+
+    /// Whether there is anything to keep for the next start.
+    pub fn keeps(&self) -> bool {
+        self.findings.keeps()
+    }
+
+    /// What was found and what the next start is to know besides.
+    pub fn snapshot(&self) -> Snapshot {
+        self.findings.snapshot(&self.cluster, self.is_stopped)
     }
 
     /// What is known of the cluster.

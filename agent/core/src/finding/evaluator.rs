@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::ledger::{Context, Ledger};
+use super::ledger::{Context, Ledger, RestoreError, Snapshot};
 use super::rules::agent::{AgentRuns, Step};
 use super::rules::flood::Flood;
 use super::rules::flows::{Flows, Step as FlowStep};
@@ -183,7 +183,7 @@ impl Evaluator {
     /// What a fold put out.
     pub fn fold(&mut self, outputs: &[Output], view: View<'_>) {
         self.traffic.rows(outputs);
-        self.tokens.rows(outputs, view.cluster, view.now.boot);
+        self.tokens.rows(outputs, view.cluster, view.now);
         let pod_of_ip = pods_by_ip(view);
         let pods = (&self.enforced, &self.groupless);
         let steps = self.flows.rows(outputs, pods, &|ip| pod_of_ip.get(ip).cloned(), view.now.boot);
@@ -199,6 +199,32 @@ impl Evaluator {
     pub fn lost(&mut self, now: BootNs) {
         self.traffic.spoil();
         self.tokens.spoil(now);
+    }
+
+    /// What the next start is told; `is_last`: this run ends.
+    pub fn snapshot(&self, cluster: &Cluster, is_last: bool) -> Snapshot {
+        let mut snapshot = self.ledger.snapshot();
+        snapshot.tokens = self.tokens.kept(cluster, is_last);
+        snapshot
+    }
+
+    /// Whether there is anything to keep for the next start.
+    pub fn keeps(&self) -> bool {
+        self.ledger.rows().next().is_some() || !self.tokens.is_empty()
+    }
+
+    /// Takes in what an earlier run left. `goes_on`: nothing was missed between that one and this.
+    pub fn restore(
+        &mut self,
+        mut before: Snapshot,
+        same_boot: bool,
+        goes_on: bool,
+        now: Moment,
+    ) -> Result<usize, RestoreError> {
+        let tokens = std::mem::take(&mut before.tokens);
+        let restored = self.ledger.restore(before, same_boot, now)?;
+        self.tokens.restore(tokens, same_boot, goes_on);
+        Ok(restored)
     }
 
     /// Pods with a token for the Kubernetes API, and what they did with it.

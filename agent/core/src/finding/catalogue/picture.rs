@@ -65,7 +65,7 @@ pub(super) const API_TOKEN_UNUSED: Entry = Entry {
     about: "Every pod gets a token for the Kubernetes API unless it says otherwise. Most never use it, and whoever breaks into the pod finds it there.",
     holds: "A service account token is mounted, and the pod opened no connection to the API server in a window of at least 24 hours (findings.token_window_hours) that was watched whole.",
     silent: &[
-        "Until the window is over: it begins with the agent's watch or the pod's start, and anew with whatever may have hidden a connection (lost records, rows without peers, sockets that could not be followed).",
+        "Until the window is over: it begins with the agent's watch or the pod's start, and anew with whatever may have hidden a connection (lost records, rows without peers, sockets that could not be followed, a restart of the agent whose probes did not stay).",
         "As long as the API server's service and endpoints are not known, and in pods with a runtime class: no verdict is made.",
         "A pod that calls the API server by another address, as by the public endpoint of an EKS cluster, looks like one that does not. Waive it.",
     ],

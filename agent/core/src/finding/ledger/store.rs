@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::entry::{Finding, Key, Member, Whom};
 use super::{Ledger, MAX_FINDINGS, MAX_MEMBERS};
+use crate::finding::rules::tokens::Kept;
 use crate::finding::{Code, Evidence, Severity, Subject};
 use crate::output::State;
 use crate::time::{BootNs, Moment, WallNs};
@@ -18,6 +19,9 @@ const VERSION: u32 = 1;
 pub struct Snapshot {
     version: u32,
     findings: Vec<Stored>,
+    /// What is known of tokens beside what was found; nothing in what an earlier agent wrote.
+    #[serde(default)]
+    pub(in crate::finding) tokens: Kept,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,7 +68,7 @@ impl Ledger {
     /// What stands and what was resolved lately; what is only suspected is not kept.
     pub fn snapshot(&self) -> Snapshot {
         let findings = self.findings.iter().filter_map(|(key, finding)| Some(stored(key, finding, finding.state?)));
-        Snapshot { version: VERSION, findings: findings.collect() }
+        Snapshot { version: VERSION, findings: findings.collect(), tokens: Kept::default() }
     }
 
     /// Takes a snapshot in. `same_boot`: boot times in it are this boot's; else ages go by wall time, and an age that

@@ -1,7 +1,8 @@
 //! Tokens for the Kubernetes API that nobody uses: a pod mounts one, and no connection of it went to the API server.
 //!
 //! That something did not happen is only known of a time that was watched whole. Whatever may have hidden a connection of a
-//! pod begins its window anew: records that were lost, rows without peers, sockets that could not be followed. What is
+//! pod begins its window anew: records that were lost, rows without peers, sockets that could not be followed, and a restart
+//! of the agent, unless its probes stayed and nothing was missed. What is
 //! judged is a day or more, so that a weekly job is the only thing that a weekday hides.
 
 use std::net::IpAddr;
@@ -28,17 +29,47 @@ const MAX_PODS: usize = crate::cluster::MAX_PODS;
 pub(in crate::finding) struct Tokens {
     /// By the uid that cgroups tell.
     pods: FastMap<Arc<str>, Used>,
-    /// What all pods did is known from here on.
-    whole_since: Option<BootNs>,
+    /// The first fold.
+    begun: Option<BootNs>,
+    /// Something was not seen, of whomever: what all pods did is known from here on.
+    spoiled: Option<BootNs>,
 }
 
 /// What is known of one pod.
 #[derive(Clone, Copy, Debug, Default)]
 struct Used {
+    /// It was watched from here on by an earlier run, and nothing of it was missed between that one and this.
+    before: Option<BootNs>,
     /// What it did is known from here on; `None`: as of all.
     whole_since: Option<BootNs>,
     first: Option<WallNs>,
-    last: Option<BootNs>,
+    last: Option<Last>,
+    connections: u64,
+    bytes: u64,
+}
+
+/// When a pod called the API server last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+struct Last {
+    wall: WallNs,
+    /// `None`: in another boot of the machine, where wall time alone says how long ago.
+    boot: Option<BootNs>,
+}
+
+/// What is known at one moment, for the next start.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+pub(in crate::finding) struct Kept {
+    /// It is as of the end of its run: nothing was seen after it.
+    is_last: bool,
+    pods: Vec<KeptPod>,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+struct KeptPod {
+    uid: Arc<str>,
+    whole_since: Option<BootNs>,
+    first: Option<WallNs>,
+    last: Option<Last>,
     connections: u64,
     bytes: u64,
 }
@@ -74,8 +105,9 @@ pub struct TokenRow {
 
 impl Tokens {
     /// Takes in the rows of a fold.
-    pub(in crate::finding) fn rows(&mut self, outputs: &[Output], cluster: &Cluster, now: BootNs) {
-        self.whole_since.get_or_insert(now);
+    pub(in crate::finding) fn rows(&mut self, outputs: &[Output], cluster: &Cluster, now: Moment) {
+        let Moment { boot: now, wall } = now;
+        self.begun.get_or_insert(now);
         for output in outputs {
             let Output::Flow(row) = output else { continue };
             let uid = &row.who.identity.uid;
@@ -93,7 +125,7 @@ impl Tokens {
             let used = self.pods.entry(Arc::from(&**uid)).or_default();
             if is_to_api(row, cluster.services()) {
                 used.first.get_or_insert(row.window.start);
-                used.last = Some(now);
+                used.last = Some(Last { wall, boot: Some(now) });
                 used.connections = used.connections.saturating_add(row.connections);
                 used.bytes = used.bytes.saturating_add(row.bytes_sent).saturating_add(row.bytes_received);
             } else if row.merged && row.direction != "inbound" {
@@ -104,7 +136,49 @@ impl Tokens {
 
     /// Something was not seen, of whomever.
     pub(in crate::finding) fn spoil(&mut self, now: BootNs) {
-        self.whole_since = Some(now);
+        self.spoiled = Some(now);
+    }
+
+    /// What is known of pods with a token, and of those that called the API server; `is_last`: the run ends.
+    pub(in crate::finding) fn kept(&self, cluster: &Cluster, is_last: bool) -> Kept {
+        let mut pods: FastMap<Arc<str>, KeptPod> = FastMap::default();
+        let mut keep = |uid: &Arc<str>, used: Used, whole_since: Option<BootNs>| {
+            let Used { first, last, connections, bytes, .. } = used;
+            pods.insert(
+                Arc::clone(uid),
+                KeptPod { uid: Arc::clone(uid), whole_since, first, last, connections, bytes },
+            );
+        };
+        // Pods that were known before a restart, and are not told again yet.
+        for (uid, used) in self.pods.iter().filter(|(_, used)| used.before.is_some() || used.last.is_some()) {
+            keep(uid, *used, used.before.map(|before| self.since(before, used)));
+        }
+        for pod in with_token(cluster) {
+            let used = self.used(pod);
+            if let Some(uid) = key(pod) {
+                keep(uid, used, Some(self.since(pod.since, &used)));
+            }
+        }
+        let mut pods: Vec<_> = pods.into_values().collect();
+        pods.sort_unstable_by(|a, b| a.uid.cmp(&b.uid));
+        pods.truncate(MAX_PODS);
+        Kept { is_last, pods }
+    }
+
+    /// Takes in what an earlier run knew. Uses are told all the same; silence goes on only where that run was watched to its
+    /// end, in this boot, and nothing was missed since (`goes_on`).
+    pub(in crate::finding) fn restore(&mut self, kept: Kept, same_boot: bool, goes_on: bool) {
+        let is_whole = same_boot && goes_on && kept.is_last;
+        for KeptPod { uid, whole_since, first, last, connections, bytes } in kept.pods.into_iter().take(MAX_PODS) {
+            let last = last.map(|last| Last { boot: last.boot.filter(|_| same_boot), ..last });
+            let before = whole_since.filter(|_| is_whole);
+            self.pods.insert(uid, Used { before, whole_since: None, first, last, connections, bytes });
+        }
+    }
+
+    /// Whether there is anything to keep.
+    pub(in crate::finding) fn is_empty(&self) -> bool {
+        self.pods.is_empty()
     }
 
     /// Forgets pods that are gone.
@@ -124,7 +198,7 @@ impl Tokens {
         for pod in with_token(cluster) {
             let subject = papers::subject(&pod.facts);
             let used = self.used(pod);
-            let verdict = match self.verdict(pod, cluster, window_ns, now.boot) {
+            let verdict = match self.verdict(pod, cluster, window_ns, now) {
                 Ok(true) => Verdict::Holds,
                 Ok(false) => Verdict::Violated(Box::new(violated(&subject, &pod.facts, window_ns))),
                 // A day has to pass first, which is no news; but what was found before a restart is not over by that.
@@ -148,7 +222,7 @@ impl Tokens {
             .map(|pod| {
                 let PodFacts { namespace, name, workload, service_account, api_token, .. } = &*pod.facts;
                 let used = self.used(pod);
-                let verdict = self.verdict(pod, cluster, window_ns, now);
+                let verdict = self.verdict(pod, cluster, window_ns, Moment { boot: now, wall: clock.wall(now) });
                 TokenRow {
                     namespace: Arc::clone(namespace),
                     workload: Arc::clone(&workload.name),
@@ -158,10 +232,10 @@ impl Tokens {
                     used: verdict.ok(),
                     why: verdict.err().map(ToOwned::to_owned),
                     first_used: used.first,
-                    last_used: used.last.map(|at| clock.wall(at)),
+                    last_used: used.last.map(|last| last.boot.map_or(last.wall, |boot| clock.wall(boot))),
                     connections: used.connections,
                     bytes: used.bytes,
-                    watched_since: clock.wall(self.since(pod, &used)),
+                    watched_since: clock.wall(self.since(pod.since, &used)),
                 }
             })
             .collect();
@@ -170,9 +244,9 @@ impl Tokens {
     }
 
     /// Whether a pod used its token within the window.
-    fn verdict(&self, pod: &Pod, cluster: &Cluster, window_ns: u64, now: BootNs) -> Result<bool, &'static str> {
+    fn verdict(&self, pod: &Pod, cluster: &Cluster, window_ns: u64, now: Moment) -> Result<bool, &'static str> {
         let used = self.used(pod);
-        if used.last.is_some_and(|last| now.since(last) <= window_ns) {
+        if used.last.is_some_and(|last| last.age_ns(now) <= window_ns) {
             return Ok(true);
         }
         if pod.facts.runtime_class.is_some() {
@@ -181,22 +255,37 @@ impl Tokens {
         if !cluster.services().knows_api() {
             return Err(why::API_NOT_KNOWN);
         }
-        if now.since(self.since(pod, &used)) < window_ns {
+        if now.boot.since(self.since(pod.since, &used)) < window_ns {
             return Err(why::NOT_WATCHED_LONG);
         }
         Ok(false)
     }
 
     fn used(&self, pod: &Pod) -> Used {
-        let uid = pod.facts.config_hash.as_ref().or(pod.facts.uid.as_ref());
-        uid.and_then(|uid| self.pods.get(uid)).copied().unwrap_or_default()
+        key(pod).and_then(|uid| self.pods.get(uid)).copied().unwrap_or_default()
     }
 
-    /// Since when all is known that a pod did.
-    fn since(&self, pod: &Pod, used: &Used) -> BootNs {
-        let whole = self.whole_since.unwrap_or(pod.since).max(pod.since);
-        used.whole_since.map_or(whole, |since| since.max(whole))
+    /// Since when all is known that a pod did, who was told at `told`.
+    fn since(&self, told: BootNs, used: &Used) -> BootNs {
+        let begun = used.before.unwrap_or_else(|| self.begun.unwrap_or(told).max(told));
+        [self.spoiled, used.whole_since].into_iter().flatten().fold(begun, BootNs::max)
     }
+}
+
+// === impl Last ===
+
+impl Last {
+    fn age_ns(self, now: Moment) -> u64 {
+        match self.boot {
+            Some(boot) => now.boot.since(boot),
+            None => u64::try_from(now.wall.0.saturating_sub(self.wall.0)).unwrap_or(0),
+        }
+    }
+}
+
+/// How cgroups call a pod.
+fn key(pod: &Pod) -> Option<&Arc<str>> {
+    pod.facts.config_hash.as_ref().or(pod.facts.uid.as_ref())
 }
 
 fn with_token(cluster: &Cluster) -> impl Iterator<Item = &Pod> {

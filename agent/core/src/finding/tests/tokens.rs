@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use agent_ebpf::wire::{Direction, Outcome};
+use agent_ebpf::shared::{FATES, Fate, KINDS};
+use agent_ebpf::wire::{Direction, Kind, Outcome};
 
 use super::bench::Bench;
+use crate::continuity::{Adopted, KernelMark};
 use crate::engine::EngineConfig;
 use crate::facts::{ClusterFact, PodFacts, ServiceFacts, TokenMount};
 use crate::finding::{Code, Settings, Severity};
-use crate::input::{Input, TcpFact};
+use crate::input::{Input, KernelTotals, TcpFact};
 use crate::testing::*;
 use crate::time::BootNs;
 
@@ -116,4 +118,78 @@ fn what_cannot_be_told_is_not_told() {
     bench.wait(30);
     assert_eq!(bench.engine.tokens()[0].why.as_deref(), Some("api_server_not_known"));
     assert!(bench.now() > BootNs(0));
+}
+
+/// The agent is made anew on the same node; `lost`: what went by meanwhile, `None`: nobody knows.
+fn restarted(before: &mut Bench, same_boot: bool, lost: Option<u64>) -> Bench {
+    before.feed(Input::Stop);
+    restarted_with(before, same_boot, lost)
+}
+
+fn restarted_with(before: &Bench, same_boot: bool, lost: Option<u64>) -> Bench {
+    let mut bench = bench([]);
+    bench.wait(before.now().0 / SECOND - bench.now().0 / SECOND);
+    if let Some(lost) = lost {
+        let mut totals = KernelTotals { records: [[0; FATES]; KINDS], ..KernelTotals::default() };
+        totals.records[Kind::TcpEnd.index()][Fate::LostRing as usize] = lost;
+        let adopted =
+            Adopted { pins: 1, consumed: [0; KINDS], totals, mark: Some(KernelMark::default()), replaced: None };
+        bench.feed(Input::Adopted(Box::new(adopted)));
+    }
+    let text = serde_json::to_string(&before.engine.snapshot()).unwrap();
+    bench.engine.restore(serde_json::from_str(&text).unwrap(), same_boot).unwrap();
+    // Nothing is lost when it is written again before any pod is told.
+    assert_eq!(bench.engine.snapshot(), {
+        let text = serde_json::to_string(&bench.engine.snapshot()).unwrap();
+        serde_json::from_str(&text).unwrap()
+    });
+    bench.know([with_token(1), with_token(2)]);
+    bench
+}
+
+/// One pod called the API server, the other one was silent for nearly the window.
+fn watched() -> Bench {
+    let mut bench = bench([with_token(1), with_token(2)]);
+    bench.wait(40);
+    let input = connection(&bench, 1, API, Direction::Outbound);
+    bench.feed(input);
+    bench.wait(40);
+    bench
+}
+
+fn used(bench: &Bench) -> Vec<(Option<bool>, u64)> {
+    bench.engine.tokens().iter().map(|row| (row.used, row.connections)).collect()
+}
+
+#[test]
+fn the_window_goes_on_over_a_restart_that_missed_nothing() {
+    let mut before = watched();
+    let since: Vec<_> = before.engine.tokens().iter().map(|row| row.watched_since).collect();
+    let mut bench = restarted(&mut before, true, Some(0));
+    bench.wait(40);
+    assert_eq!(used(&bench), [(Some(true), 1), (Some(false), 0)]);
+    assert_eq!(bench.engine.tokens().iter().map(|row| row.watched_since).collect::<Vec<_>>(), since);
+    assert!(is_open(&bench));
+    // What is missed later begins it anew all the same.
+    let time = bench.now();
+    bench.feed(Input::Tcp(TcpFact { time, cgroup_id: 999_999, connected: None, closed: None, ..tcp(9) }));
+    bench.wait(20);
+    assert_eq!(used(&bench)[1].0, None);
+}
+
+#[test]
+fn after_a_restart_that_may_have_missed_something_only_uses_are_known() {
+    for (same_boot, lost, is_ended) in
+        [(true, None, true), (true, Some(1), true), (false, Some(0), true), (true, Some(0), false)]
+    {
+        let mut before = watched();
+        let mut bench =
+            if is_ended { restarted(&mut before, same_boot, lost) } else { restarted_with(&before, same_boot, lost) };
+        bench.wait(40);
+        assert_eq!(used(&bench), [(Some(true), 1), (None, 0)], "{same_boot} {lost:?} {is_ended}");
+        assert!(!is_open(&bench));
+        // A use is of its time: it does not become younger by a restart.
+        bench.wait(40);
+        assert_eq!(used(&bench)[0].0, None, "{same_boot} {lost:?} {is_ended}");
+    }
 }
