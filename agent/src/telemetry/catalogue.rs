@@ -57,7 +57,7 @@ pub(super) const RETRANSMITS: Metric = Metric {
     kind: "counter",
     unit: None,
     labels: &["namespace", "workload", "peer_class"],
-    help: "TCP segments that the workload's sockets sent again",
+    help: "TCP segments that the workload's sockets sent again; absent until the first",
 };
 pub(super) const RTT: Metric = Metric {
     base: "tcp_rtt",
