@@ -238,9 +238,8 @@ fn dashboard_and_monitors_ask_for_what_is_sent() -> Result<()> {
     ensure!(checked > 30, "{checked} parts of queries");
     for monitor in read::<Value>("monitors.json")?.as_array().context("monitors")? {
         let message = monitor["message"].as_str().context("a message")?;
-        let (_, page) = message.rsplit_once("Runbook: https://sekisho.dev/runbooks/").context("a runbook")?;
-        let page = if page.is_empty() { "README" } else { page };
-        let path = shipped("../../docs/runbooks").join(format!("{page}.md"));
+        let (_, page) = message.rsplit_once(": docs/runbooks/").context("a runbook")?;
+        let path = shipped("../../docs/runbooks").join(page);
         ensure!(path.is_file(), "{} is missing: {message}", path.display());
     }
     Ok(())

@@ -181,11 +181,14 @@ pub(super) fn runbooks_are_found(tools: &Tools) -> Result<()> {
     if listed(OF_FILES[0].1)?.is_empty() {
         return Ok(());
     }
-    let place = "prometheusRule.runbookUrl=https://wiki.example/books/";
-    let rendered = render(tools, &["--set", IMAGE, "--set", "prometheusRule.enabled=true", "--set", place])?;
-    let count = |text: &str| rendered.matches(text).count();
-    let (all, moved) = (count("runbook_url: "), count("runbook_url: https://wiki.example/books/Sekisho"));
-    ensure!(all > 0 && all == moved, "{moved} of {all} runbooks are where prometheusRule.runbookUrl says");
+    for (value, place) in [("", "docs/runbooks/"), ("https://wiki.example/books/", "https://wiki.example/books/")] {
+        let value = format!("prometheusRule.runbookUrl={value}");
+        let rendered = render(tools, &["--set", IMAGE, "--set", "prometheusRule.enabled=true", "--set", &value])?;
+        let links = rendered.lines().filter_map(|line| line.trim().strip_prefix("runbook_url: "));
+        let (right, wrong): (Vec<_>, Vec<_>) =
+            links.partition(|link| link.strip_prefix(place).is_some_and(|page| page.ends_with(".md")));
+        ensure!(!right.is_empty() && wrong.is_empty(), "with {value:?} these runbooks are elsewhere: {wrong:?}");
+    }
     Ok(())
 }
 

@@ -107,8 +107,9 @@ fn described(source: &Source, name: &str, rule: &Rule) -> Vec<Violation> {
             missing.push(format!("the annotation {annotation}"));
         }
     }
-    if !rule.annotations.get("runbook_url").is_some_and(|url| url.ends_with(&format!("/{name}"))) {
-        missing.push(format!("a runbook_url that ends in /{name}"));
+    let page = format!("{RUNBOOKS}{name}.md");
+    if rule.annotations.get("runbook_url") != Some(&page) {
+        missing.push(format!("the runbook_url {page}"));
     }
     missing
         .into_iter()

@@ -3,7 +3,7 @@
 use super::super::fixture::{shown, tree};
 use super::*;
 
-const RULE: &str = "groups:\n- name: a\n  rules:\n  - record: b\n    expr: sgp-stale\n  - alert: Low\n    expr: x{resource=~\"pods|disk_bytes\",code=\"user-data-read\"} > 1\n    labels: {severity: warning}\n    annotations: {summary: 'a {{ $labels.host }}', description: b, runbook_url: https://example.org/Low}\n";
+const RULE: &str = "groups:\n- name: a\n  rules:\n  - record: b\n    expr: sgp-stale\n  - alert: Low\n    expr: x{resource=~\"pods|disk_bytes\",code=\"user-data-read\"} > 1\n    labels: {severity: warning}\n    annotations: {summary: 'a {{ $labels.host }}', description: b, runbook_url: docs/runbooks/Low.md}\n";
 const TEST: &str = "tests:\n- promql_expr_test:\n  - expr: ALERTS{alertname=\"Low\"}\n    exp_samples: []\n  - expr: ALERTS\n    exp_samples: [{labels: 'ALERTS{alertname=\"Low\",host=\"a\"}', value: 1}]\n";
 const PAGE: &str = "# Low\n## Meaning\n## Impact\n## How to look\n## Cure\n## When to silence it\n";
 const LIST: &str = "[Low](Low.md)\n## Without an alert\n| `sgp-stale` | because |\n";
@@ -48,7 +48,10 @@ fn an_alert_says_how_bad_it_is_and_where_its_page_is() {
     let lacks = |text: &str| format!("{rules}:6: Low lacks {text}");
     assert_eq!(after(rules, "warning", "awful"), lacks("a severity of critical, warning, info"));
     assert_eq!(after(rules, "summary: 'a {{ $labels.host }}'", "summary: ''"), lacks("the annotation summary"));
-    assert_eq!(after(rules, "org/Low", "org/High"), lacks("a runbook_url that ends in /Low"));
+    let lacks_page = lacks("the runbook_url docs/runbooks/Low.md");
+    assert_eq!(after(rules, "docs/runbooks/Low.md", "docs/runbooks/High.md"), lacks_page);
+    // A host that nobody serves.
+    assert_eq!(after(rules, "docs/runbooks/Low.md", "https://example.org/docs/runbooks/Low.md"), lacks_page);
     assert!(after(rules, "groups:", "[").contains("is no file of rules"));
 }
 
