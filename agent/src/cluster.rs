@@ -33,6 +33,7 @@ mod pods;
 mod policies;
 mod publish;
 mod remote;
+mod review;
 mod services;
 mod teller;
 #[cfg(test)]
@@ -57,6 +58,7 @@ pub(crate) use self::directory::follow as follow_directory;
 pub(crate) use self::examine::{Finding, State, examine};
 pub(crate) use self::publish::{Note, Publisher};
 pub(crate) use self::remote::Asker;
+pub(crate) use self::review::{Review, Reviewer};
 
 /// How the cluster is reached and what is asked of it.
 #[derive(Clone, Debug)]
@@ -75,6 +77,8 @@ pub(crate) struct Options {
     pub(crate) events: bool,
     /// Look up who has the address of a remote peer.
     pub(crate) remote_lookup: bool,
+    /// Ask who shows a token for metrics, and whether he may read them.
+    pub(crate) reviews: bool,
     /// The wall clock.
     pub(crate) now: fn() -> WallNs,
 }
@@ -95,6 +99,8 @@ pub(crate) struct Cluster {
     pub(crate) asker: Option<Asker>,
     /// Takes what Kubernetes events are written of; `None` when that is off.
     pub(crate) publisher: Option<Publisher>,
+    /// Asks about tokens; `None` when nobody shows any.
+    pub(crate) reviewer: Option<Reviewer>,
 }
 
 /// Puts the part together. Nothing is asked of anybody before its work is polled.
@@ -102,6 +108,7 @@ pub(crate) fn new(options: Options, tell: mpsc::Sender<Vec<Input>>) -> Cluster {
     let access = Access::new(options.kubeconfig.clone());
     let (asker, lookups) = options.remote_lookup.then(remote::queue).unzip();
     let (publisher, notes) = options.events.then(publish::queue).unzip();
+    let reviewer = options.reviews.then(|| Reviewer::new(access.clone()));
     let work = Box::pin(async move {
         let teller = Teller::new(tell, options.now);
         let file = options.facts_file.as_ref().map(|path| disk::file(path.clone(), Arc::clone(&options.node)));
@@ -126,5 +133,5 @@ pub(crate) fn new(options: Options, tell: mpsc::Sender<Vec<Input>>) -> Cluster {
             publish::publish(&access, &teller, &options.node, notes),
         );
     });
-    Cluster { work, asker, publisher }
+    Cluster { work, asker, publisher, reviewer }
 }

@@ -1,7 +1,6 @@
 //! The configuration: one struct, filled from defaults, a YAML file, the environment and flags (the later wins), and
 //! checked as a whole before anything starts. [`keys`] is the table of all keys that the documentation shows.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use agent_core::finding::Settings;
@@ -19,6 +18,7 @@ mod export;
 mod key;
 mod keys;
 mod layers;
+mod metrics;
 #[cfg(test)]
 mod tests;
 
@@ -29,6 +29,7 @@ pub(crate) use export::{Export, Otlp};
 pub(crate) use key::markdown;
 pub(crate) use keys::{DATA_DIR_DEFAULT, PIN_DEFAULT, SOCKET_DEFAULT};
 pub(crate) use layers::Sources;
+pub(crate) use metrics::{Listen, Metrics};
 
 /// Everything that may be set.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -116,16 +117,6 @@ pub(crate) struct Cluster {
     pub(crate) remote_lookup: bool,
 }
 
-/// The HTTP server and what it serves.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Metrics {
-    /// Where `/metrics`, `/healthz` and `/readyz` listen.
-    pub(crate) listen: Listen,
-    /// Most series that carry a workload.
-    pub(crate) max_series: u32,
-}
-
 /// Where the node's own trees are mounted, for an agent in a container.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -175,16 +166,6 @@ pub(crate) enum Pin {
     Off,
     /// They go on, by their names in this directory.
     At(PathBuf),
-}
-
-/// An address to listen on, or `off`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(try_from = "String", into = "String")]
-pub(crate) enum Listen {
-    /// No HTTP server.
-    Off,
-    /// This address; port 0 takes any free one.
-    At(SocketAddr),
 }
 
 /// Why a configuration is refused. Every text names the key or the file, and what is allowed.
@@ -320,14 +301,6 @@ impl Default for Cluster {
     }
 }
 
-// === impl Metrics ===
-
-impl Default for Metrics {
-    fn default() -> Self {
-        Self { listen: Listen::At(SocketAddr::from(([127, 0, 0, 1], 9847))), max_series: 3_000 }
-    }
-}
-
 // === impl Roots ===
 
 impl Default for Roots {
@@ -398,36 +371,6 @@ impl From<Pin> for String {
         match pin {
             Pin::Off => "off".to_owned(),
             Pin::At(directory) => directory.display().to_string(),
-        }
-    }
-}
-
-// === impl Listen ===
-
-impl std::str::FromStr for Listen {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text == "off" {
-            return Ok(Self::Off);
-        }
-        text.parse().map(Self::At).map_err(|_| "expected an address and port like 127.0.0.1:9847, or off")
-    }
-}
-
-impl TryFrom<String> for Listen {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<Listen> for String {
-    fn from(listen: Listen) -> Self {
-        match listen {
-            Listen::Off => "off".to_owned(),
-            Listen::At(address) => address.to_string(),
         }
     }
 }

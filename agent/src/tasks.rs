@@ -23,7 +23,7 @@ use tokio::time::timeout;
 
 use crate::api::protocol::{PrivilegeStatus, Probe, Question, Status};
 use crate::api::{feed::Feed, listen, serve};
-use crate::config::{Config, Listen, Roots};
+use crate::config::{Config, Roots};
 use crate::export::{self, Exporter, Style};
 use crate::http;
 use crate::kernel;
@@ -52,6 +52,7 @@ mod served;
 mod shipping;
 #[cfg(test)]
 mod tests;
+mod web;
 
 use pump::{Ended, Pump, Rings, Surroundings};
 use served::{Heartbeat, Listing, Served};
@@ -133,10 +134,7 @@ pub(crate) async fn run(config: Config, options: Options) -> Result<(), Error> {
     // What may be taken by somebody else comes first: a second agent ends before it loads a probe.
     let socket = listen::bind(&config.socket).map_err(Error::Socket)?;
     tracing::info!(path = %socket.path().display(), "the socket is open");
-    let listener = match config.metrics.listen {
-        Listen::Off => None,
-        Listen::At(address) => Some(http::bind(address).await.map_err(Error::Http)?),
-    };
+    let web = web::Web::bind(&config, &node_name).await.map_err(Error::Http)?;
 
     let (sender, inputs) = mpsc::channel(INPUT_BATCHES);
     warn_of_pins(&config);
@@ -185,6 +183,7 @@ pub(crate) async fn run(config: Config, options: Options) -> Result<(), Error> {
         Err(error) => tracing::warn!(error = crate::lines::chain(&error), "findings are kept in memory alone"),
     }
     pump.record(recorder);
+    pump.serve(web.standing());
     pump.outlived_by(rings);
     // Since the probes are attached, nothing falls between this look around and their first records.
     pump.start(baseline::read(&config.roots.proc, &cgroup_root, config.processes.arguments)).await;
@@ -207,10 +206,8 @@ pub(crate) async fn run(config: Config, options: Options) -> Result<(), Error> {
             tracing::error!(%error, "the socket is closed");
         }
     });
-    let web = listener.map(|listener| {
-        log_address(&listener);
-        tokio::spawn(http::serve(listener, Arc::new(Served::new(exposition, heartbeat, listing, probes.probes()))))
-    });
+    let served: Arc<dyn http::Source> = Arc::new(Served::new(exposition, heartbeat, listing, probes.probes()));
+    let web = web.start(&served, cluster.reviewer);
 
     let result = run_and_stop(pump, &probes, inputs, facts, questions, options.stop).await;
     shipping::finish(shipping).await;
@@ -221,7 +218,7 @@ pub(crate) async fn run(config: Config, options: Options) -> Result<(), Error> {
     }
     feed.close();
     end(clients, CLIENTS_WAIT).await;
-    if let Some(web) = web {
+    for web in web {
         end(web, Duration::ZERO).await;
     }
     result
@@ -402,10 +399,4 @@ fn report(probes: &[kernel::ProbeStatus]) {
     }
     let attached = probes.iter().filter(|probe| probe.state == kernel::ProbeState::Attached).count();
     tracing::info!(attached, of = probes.len(), "the probes are attached");
-}
-
-fn log_address(listener: &tokio::net::TcpListener) {
-    if let Ok(address) = listener.local_addr() {
-        tracing::info!(%address, "serving /metrics, /healthz and /readyz");
-    }
 }

@@ -32,6 +32,7 @@ pub mod protocol;
 pub mod rows;
 pub mod scale;
 pub mod usage;
+pub mod tls;
 
 pub use actor::Actor;
 pub use agent::Agent;

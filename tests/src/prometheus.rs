@@ -82,6 +82,17 @@ impl Prometheus {
     /// Starts a server that scrapes these targets every second as the job `sekisho`, evaluates the shipped rules as often,
     /// and waits until it answers.
     pub fn start_in(namespace: Option<Arc<Namespace>>, targets: &[SocketAddr], waits: Waits) -> Result<Self> {
+        let targets: Vec<String> = targets.iter().map(ToString::to_string).collect();
+        let scrape = json!({
+            "job_name": "sekisho",
+            "honor_labels": true,
+            "static_configs": [{"targets": targets, "labels": {"node": "node-1"}}],
+        });
+        Self::start_with(namespace, &[scrape], waits)
+    }
+
+    /// As [`Prometheus::start_in`], with what to scrape as its configuration has it.
+    pub fn start_with(namespace: Option<Arc<Namespace>>, scrapes: &[Value], waits: Waits) -> Result<Self> {
         let home = tempfile::tempdir().context("make a directory")?;
         let address = free_port()?;
         for path in rules()? {
@@ -92,15 +103,10 @@ impl Prometheus {
             let name = path.file_name().context("a file's name")?;
             fs::write(home.path().join(name), text).context("write rules")?;
         }
-        let targets: Vec<String> = targets.iter().map(ToString::to_string).collect();
         let configuration = json!({
             "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
             "rule_files": ["*.yaml"],
-            "scrape_configs": [{
-                "job_name": "sekisho",
-                "honor_labels": true,
-                "static_configs": [{"targets": targets, "labels": {"node": "node-1"}}],
-            }],
+            "scrape_configs": scrapes,
         });
         // JSON is YAML.
         let file = home.path().join("prometheus.json");

@@ -186,8 +186,10 @@ fn system() -> Result<Outcome> {
 
 /// Kubernetes is built here and not in `setup`, the first time, so that what does not need it does not wait for it.
 fn cluster() -> Result<Outcome> {
-    setup::ensure(&[Need::Cluster])?;
+    // A real Prometheus scrapes by the real server's word.
+    setup::ensure(&[Need::Cluster, Need::Monitoring])?;
     let mut command = system_tests(&[], &CLUSTER_TESTS)?;
+    command.env("SEKISHO_PROMETHEUS", setup::prometheus::directory()?);
     command.env("SEKISHO_KUBERNETES", kube::build::programs()?);
     process::run(&mut command)?;
     Ok(Outcome::Passed)

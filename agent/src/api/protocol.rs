@@ -117,6 +117,22 @@ pub(crate) struct Status {
     /// What the agent may still do now that its probes are attached; `None` for an agent of an earlier version.
     #[serde(default)]
     pub(crate) privileges: Option<PrivilegeStatus>,
+    /// The server beyond loopback, if there is one.
+    #[serde(default)]
+    pub(crate) secure: Option<SecureStatus>,
+}
+
+/// The server that shows metrics beyond loopback.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) struct SecureStatus {
+    /// Where it listens.
+    pub(crate) address: String,
+    /// Which certificate it shows.
+    pub(crate) tls: String,
+    /// Why it shows an earlier one than the files hold; `None` when it does not.
+    pub(crate) failing: Option<String>,
+    /// Connections and requests since the start, by what became of them.
+    pub(crate) requests: BTreeMap<String, u64>,
 }
 
 /// What the agent's threads may still do.

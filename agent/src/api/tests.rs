@@ -129,6 +129,7 @@ fn some_status() -> Status {
         }),
         history: None,
         exports: Vec::new(),
+        secure: None,
     }
 }
 

@@ -92,6 +92,21 @@ const PERMISSIONS: [Permission; 11] = [
 ];
 const WRITE_EVENTS: Permission =
     Permission { group: "events.k8s.io", resource: "events", verbs: &["create", "patch"], gives: "events on pods" };
+/// What the server beyond loopback asks about whoever scrapes.
+const REVIEWS: [Permission; 2] = [
+    Permission {
+        group: "authentication.k8s.io",
+        resource: "tokenreviews",
+        verbs: &["create"],
+        gives: "telling who scrapes, so nobody is let through",
+    },
+    Permission {
+        group: "authorization.k8s.io",
+        resource: "subjectaccessreviews",
+        verbs: &["create"],
+        gives: "telling who may scrape, so nobody is let through",
+    },
+];
 
 /// Looks at the API.
 pub(crate) async fn examine(options: &Options) -> Vec<Finding> {
@@ -109,7 +124,8 @@ pub(crate) async fn examine(options: &Options) -> Vec<Finding> {
         Err(trouble) => return vec![degraded("kubernetes api", format!("does not answer: {}", trouble.text))],
     }
     let events = options.events.then_some(&WRITE_EVENTS);
-    for permission in PERMISSIONS.iter().chain(events) {
+    let reviews = REVIEWS.iter().filter(|_| options.reviews);
+    for permission in PERMISSIONS.iter().chain(events).chain(reviews) {
         findings.push(permitted(&client, permission).await);
     }
     findings.push(crd(&client).await);

@@ -4,6 +4,7 @@ mod asked;
 mod fleet;
 mod network_policies;
 mod published;
+mod review;
 mod server;
 mod services;
 mod turns;

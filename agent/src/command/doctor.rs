@@ -2,6 +2,7 @@
 
 mod ec2;
 mod export;
+mod secure;
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -132,6 +133,7 @@ impl Report {
         let mut checks: Vec<_> = checks.into_iter().map(check).collect();
         checks.extend(status.privileges.map(privileges));
         checks.extend(status.history.map(history));
+        checks.extend(status.secure.map(secure::finding));
         checks.extend(status.exports.into_iter().map(export::finding));
         checks.extend(status.ec2.into_iter().flat_map(ec2::findings));
         let probes: Vec<_> = status.probes.into_iter().map(probe).collect();

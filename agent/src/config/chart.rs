@@ -12,7 +12,7 @@ use super::keys::KEYS;
 use super::{Config, Sources};
 
 /// Keys that depend on where the chart mounts things and whom it lets in. Nobody else may set them there.
-const OF_THE_CHART: [&str; 8] = [
+const OF_THE_CHART: [&str; 11] = [
     "node_name",
     "standalone",
     "socket",
@@ -20,6 +20,9 @@ const OF_THE_CHART: [&str; 8] = [
     "cluster.kubeconfig",
     "cluster.manifests",
     "metrics.listen",
+    "metrics.secure_listen",
+    "metrics.tls_cert_file",
+    "metrics.tls_key_file",
     "kernel.pin",
 ];
 

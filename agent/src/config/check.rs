@@ -52,6 +52,7 @@ pub(super) fn check(config: &Config, origins: &Origins) -> Result<(), Error> {
         export,
     } = config;
     let unset_or_absolute = |path: &Path| path.as_os_str().is_empty() || absolute(path);
+    let is_set = |path: &Path| !path.as_os_str().is_empty();
     let ring = |bytes: u32| bytes.is_power_of_two() && RING_BYTES.contains(&bytes);
     let loopback = match metrics.listen {
         Listen::Off => true,
@@ -66,6 +67,12 @@ pub(super) fn check(config: &Config, origins: &Origins) -> Result<(), Error> {
         ("history.free_percent", history.free_percent <= 90),
         ("fold_seconds", FOLD_SECONDS.contains(fold_seconds)),
         ("metrics.listen", loopback),
+        ("metrics.secure_listen", !*standalone || metrics.secure_listen == Listen::Off),
+        ("metrics.tls_cert_file", unset_or_absolute(&metrics.tls_cert_file)),
+        (
+            "metrics.tls_key_file",
+            unset_or_absolute(&metrics.tls_key_file) && is_set(&metrics.tls_cert_file) == is_set(&metrics.tls_key_file),
+        ),
         ("metrics.max_series", SERIES.contains(&metrics.max_series)),
         (
             "findings.waivers",

@@ -47,6 +47,37 @@ fn later_sources_win() {
 }
 
 #[test]
+fn brackets_suit_both_families() {
+    for (text, address) in [
+        ("10.0.0.1:9847", Some("10.0.0.1:9847")),
+        ("[10.0.0.1]:9847", Some("10.0.0.1:9847")),
+        ("[fd00::1]:9847", Some("[fd00::1]:9847")),
+        ("[10.0.0.1]9847", None),
+        ("[10.0.0.1]:", None),
+        ("[]:9847", None),
+        ("fd00::1:9847", None),
+    ] {
+        let parsed = text.parse::<Listen>().ok().map(String::from);
+        assert_eq!(parsed.as_deref(), address, "{text}");
+    }
+}
+
+#[test]
+fn what_is_served_to_others_needs_a_cluster_and_both_files() {
+    for (file, key) in [
+        ("standalone: true\nmetrics: {secure_listen: \"10.0.0.1:9847\"}\n", "metrics.secure_listen"),
+        ("metrics: {tls_cert_file: /tls.crt}\n", "metrics.tls_key_file"),
+        ("metrics: {tls_key_file: /tls.key}\n", "metrics.tls_key_file"),
+        ("metrics: {tls_cert_file: tls.crt, tls_key_file: /tls.key}\n", "metrics.tls_cert_file"),
+    ] {
+        let error = load(Some(file), &[], &[]).expect_err(file);
+        assert!(error.contains(key), "{file}: {error}");
+    }
+    let file = "metrics: {secure_listen: \"[10.0.0.1]:9847\", tls_cert_file: /tls.crt, tls_key_file: /tls.key}\n";
+    load(Some(file), &[], &[]).expect(file);
+}
+
+#[test]
 fn an_empty_node_name_is_the_host_name() {
     assert!(!Config::default().node().is_empty());
 }

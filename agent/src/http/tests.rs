@@ -8,9 +8,11 @@ use tokio::net::TcpStream;
 
 use super::{CONNECTIONS_MAX, Error, Format, HEAD_BYTES_MAX, Source, bind, serve};
 
-struct Fixed {
-    healthy: bool,
-    ready: bool,
+const KEYS: &str = "metrics.listen";
+
+pub(super) struct Fixed {
+    pub(super) healthy: bool,
+    pub(super) ready: bool,
 }
 
 impl Source for Fixed {
@@ -32,7 +34,7 @@ impl Source for Fixed {
 fn with_server<F: Future<Output = ()>>(source: Fixed, body: impl FnOnce(SocketAddr) -> F) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("binds");
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0)), KEYS).await.expect("binds");
         let address = listener.local_addr().expect("an address");
         tokio::select! {
             () = serve(listener, Arc::new(source)) => panic!("the server ended"),
@@ -144,11 +146,11 @@ fn connections_are_bounded() {
 fn a_port_in_use_is_named_with_a_cure() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        let first = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("binds");
+        let first = bind(SocketAddr::from(([127, 0, 0, 1], 0)), KEYS).await.expect("binds");
         let address = first.local_addr().expect("an address");
-        let error = bind(address).await.expect_err("is in use");
-        assert!(matches!(error, Error::InUse(_)));
+        let error = bind(address, KEYS).await.expect_err("is in use");
+        assert!(matches!(error, Error::InUse { .. }));
         let text = error.to_string();
-        assert!(text.contains(&address.port().to_string()) && text.contains("--metrics-listen"), "{text}");
+        assert!(text.contains(&address.port().to_string()) && text.contains(KEYS), "{text}");
     });
 }

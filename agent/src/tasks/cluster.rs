@@ -12,8 +12,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::cluster::convert::Conversion;
-use crate::cluster::{self, Asker, Note, Options, Publisher};
-use crate::config::Config;
+use crate::cluster::{self, Asker, Note, Options, Publisher, Reviewer};
+use crate::config::{Config, Listen};
 use crate::node;
 
 /// Pods of one finding that get an event. A workload with more says the same on all of them.
@@ -27,6 +27,8 @@ pub(super) struct Cluster {
     pub(super) work: Option<JoinHandle<()>>,
     /// The way back.
     pub(super) reach: Reach,
+    /// Asks who scrapes; `None` where nobody may from elsewhere.
+    pub(super) reviewer: Option<Reviewer>,
 }
 
 /// What of the outputs goes back to the cluster: nothing, without one.
@@ -39,15 +41,15 @@ pub(super) struct Reach {
 /// Starts to follow the cluster, or the manifests that stand for it.
 pub(super) fn start(config: &Config, node: &Arc<str>, tell: &mpsc::Sender<Vec<Input>>) -> Cluster {
     if !config.standalone {
-        let cluster::Cluster { work, asker, publisher } = cluster::new(options(config, node), tell.clone());
-        return Cluster { work: Some(tokio::spawn(work)), reach: Reach { asker, publisher } };
+        let cluster::Cluster { work, asker, publisher, reviewer } = cluster::new(options(config, node), tell.clone());
+        return Cluster { work: Some(tokio::spawn(work)), reach: Reach { asker, publisher }, reviewer };
     }
     let manifests = Some(&config.cluster.manifests).filter(|path| !path.as_os_str().is_empty());
     let work = manifests.map(|directory| {
         let (directory, node, tell) = (directory.clone(), Arc::clone(node), tell.clone());
         tokio::spawn(cluster::follow_directory(directory, node, conversion(config), tell, now))
     });
-    Cluster { work, reach: Reach::default() }
+    Cluster { work, reach: Reach::default(), reviewer: None }
 }
 
 fn conversion(config: &Config) -> Conversion {
@@ -65,6 +67,7 @@ pub(super) fn options(config: &Config, node: &Arc<str>) -> Options {
         conversion: conversion(config),
         events: config.cluster.events,
         remote_lookup: config.cluster.remote_lookup,
+        reviews: config.metrics.secure_listen != Listen::Off,
         now,
     }
 }

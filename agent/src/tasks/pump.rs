@@ -27,6 +27,7 @@ use super::history::Keeper;
 use super::ledger::{Saver, Store};
 use super::served::{Heartbeat, Listing};
 use super::shipping::Sinks;
+use super::web;
 use crate::api::feed::Feed;
 use crate::api::protocol::{Book, Collector, Question, Status, Verb};
 use crate::export::{self, Exporter};
@@ -62,6 +63,7 @@ pub(super) struct Pump {
     cluster: Reach,
     ec2: Wisher,
     backends: backends::Asker,
+    secure: Option<web::Standing>,
     ticks: u32,
     exe_reads: u32,
     now: BootNs,
@@ -124,6 +126,7 @@ impl Pump {
             cluster: Reach::default(),
             ec2: Wisher::default(),
             backends: backends::Asker::default(),
+            secure: None,
             ticks: 0,
             exe_reads: 0,
             now: BootNs(0),
@@ -148,6 +151,11 @@ impl Pump {
     /// Everything that the Engine is told goes into this as well.
     pub(super) fn record(&mut self, recorder: Option<Recorder>) {
         self.engine.record(recorder);
+    }
+
+    /// The server beyond loopback.
+    pub(super) fn serve(&mut self, secure: Option<web::Standing>) {
+        self.secure = secure;
     }
 
     /// Who is asked what stands behind services' addresses.
@@ -393,7 +401,8 @@ impl Pump {
         let collectors = self.collectors.values().cloned().collect();
         let ec2 = Some(self.ec2.status(&self.engine, self.wall));
         let exports = self.outlets.sinks.status(self.wall);
-        Status { books: books.collect(), collectors, ec2, history, exports, ..self.outlets.status.clone() }
+        let secure = self.secure.as_ref().map(web::Standing::status);
+        Status { books: books.collect(), collectors, ec2, history, exports, secure, ..self.outlets.status.clone() }
     }
 }
 

@@ -3,4 +3,5 @@
 mod agent;
 mod chart;
 mod role;
+mod scrape;
 mod server;

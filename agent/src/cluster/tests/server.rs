@@ -24,7 +24,7 @@ use tokio::task::JoinHandle;
 
 use super::super::convert::Conversion;
 use super::super::{Options, new};
-use crate::cluster::{Asker, Publisher};
+use crate::cluster::{Asker, Publisher, Reviewer};
 
 /// Nothing here takes a tenth of this; only a test that fails waits so long.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -73,6 +73,7 @@ pub(super) struct World {
     pub(super) directory: tempfile::TempDir,
     pub(super) asker: Option<Asker>,
     pub(super) publisher: Option<Publisher>,
+    pub(super) reviewer: Option<Reviewer>,
     seen: Arc<Mutex<Vec<Seen>>>,
     facts: mpsc::Receiver<Vec<Input>>,
     told: Vec<ClusterFact>,
@@ -126,12 +127,14 @@ impl World {
             conversion: Conversion::default(),
             events: true,
             remote_lookup: true,
+            reviews: true,
             now: || WallNs(1_000_000_000),
         };
         let (tell, facts) = mpsc::channel(16);
         let cluster = new(options, tell);
         tasks.push(tokio::spawn(cluster.work));
-        Self { directory, asker: cluster.asker, publisher: cluster.publisher, seen, facts, told: Vec::new(), tasks }
+        let (asker, publisher, reviewer) = (cluster.asker, cluster.publisher, cluster.reviewer);
+        Self { directory, asker, publisher, reviewer, seen, facts, told: Vec::new(), tasks }
     }
 
     /// Takes facts until one is wanted; all that were told from the last call on.

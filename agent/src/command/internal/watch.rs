@@ -81,6 +81,7 @@ impl Watch {
             conversion: Conversion::default(),
             events: false,
             remote_lookup: false,
+            reviews: false,
             now: || node::clock().1,
         }
     }
