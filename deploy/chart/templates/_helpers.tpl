@@ -45,10 +45,20 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if ne (dig "kernel" "pin" "off" .Values.config) "off" -}}true{{- end -}}
 {{- end -}}
 
+{{- /* The secret with the certificate of /metrics, if there is one. */ -}}
+{{- define "sekisho.tlsSecret" -}}
+{{- if .Values.metrics.secure.enabled -}}{{ .Values.metrics.secure.tlsSecret }}{{- end -}}
+{{- end -}}
+
 {{- /* The agent's configuration file: what was given, and what depends on where the chart mounts things. */ -}}
 {{- define "sekisho.config" -}}
+{{- $metrics := dict "listen" (printf "127.0.0.1:%v" .Values.metrics.port) -}}
+{{- if include "sekisho.tlsSecret" . -}}
+{{- $_ := set $metrics "tls_cert_file" "/etc/sekisho-tls/tls.crt" -}}
+{{- $_ := set $metrics "tls_key_file" "/etc/sekisho-tls/tls.key" -}}
+{{- end -}}
 {{- $own := dict
-  "metrics" (dict "listen" (printf "127.0.0.1:%v" .Values.metrics.port))
+  "metrics" $metrics
   "roots" (dict "proc" "/host/proc" "run" "/host/run")
 -}}
 {{- toYaml (mustMergeOverwrite (deepCopy .Values.config) $own) -}}
@@ -62,9 +72,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- $conf := fromYaml $text -}}
 {{- $instance := deepCopy (first $conf.instances) -}}
-{{- if .Values.metrics.proxy.enabled -}}
+{{- if .Values.metrics.secure.enabled -}}
 {{- $_ := set $instance "openmetrics_endpoint" (printf "https://%%%%host%%%%:%v/metrics" .Values.metrics.port) -}}
-{{- /* The proxy's certificate bears no pod's address. */ -}}
+{{- /* The certificate bears a name that the check does not ask for. */ -}}
 {{- $_ := set $instance "tls_verify" false -}}
 {{- $reader := dict "type" "file" "path" "/var/run/secrets/kubernetes.io/serviceaccount/token" -}}
 {{- $writer := dict "type" "header" "name" "Authorization" "value" "Bearer <TOKEN>" -}}

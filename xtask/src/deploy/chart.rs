@@ -53,7 +53,7 @@ const WRONG: [(&[&str], &[&str]); 24] = [
         &["serviceAccount.roleArn"],
     ),
     (&[IMAGE, "serviceAccount.roleArn=my-role"], &["/serviceAccount/roleArn"]),
-    (&[IMAGE, "podMonitor.enabled=true"], &["podMonitor.enabled", "metrics.proxy.enabled"]),
+    (&[IMAGE, "podMonitor.enabled=true"], &["podMonitor.enabled", "metrics.secure.enabled"]),
     (&[IMAGE, "metrics.port=80"], &["/metrics/port"]),
     (&[IMAGE, "extraCapabilities[0]=CAP_SYS_PTRACE"], &["/extraCapabilities/0", "SYS_PTRACE"]),
     (&[IMAGE, "updateStrategy.rollingUpdate.maxSurge=1"], &["/updateStrategy/rollingUpdate", "maxSurge"]),
