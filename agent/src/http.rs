@@ -102,12 +102,14 @@ where
 {
     let places = Arc::new(Semaphore::new(places));
     let mut connections = tokio::task::JoinSet::new();
+    let mut is_failing = false;
     loop {
         while connections.try_join_next().is_some() {}
         // The semaphore is never closed.
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, peer)) => {
+                is_failing = false;
                 let Some(served) = serve(stream, peer) else { continue };
                 connections.spawn(async move {
                     let _place = place;
@@ -117,7 +119,10 @@ where
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "could not accept an HTTP connection");
+                // Out of file descriptors, most likely, and for a while: said once.
+                if !std::mem::replace(&mut is_failing, true) {
+                    tracing::warn!(%error, "could not accept an HTTP connection");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

@@ -45,14 +45,20 @@ pub(crate) async fn serve(bound: Bound, sources: Sources) -> std::io::Result<()>
     let listener = UnixListener::from_std(bound.listener.try_clone()?)?;
     let places = Arc::new(Semaphore::new(CLIENTS_MAX));
     let mut clients = tokio::task::JoinSet::new();
+    let mut is_failing = false;
     loop {
         // Finished clients leave the set, which so holds no more than the places do.
         while clients.try_join_next().is_some() {}
         let mut stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+            Ok((stream, _)) => {
+                is_failing = false;
+                stream
+            }
             Err(error) => {
-                // Out of file descriptors, most likely: wait for some to come back.
-                tracing::warn!(%error, "could not accept a client of the socket");
+                // Out of file descriptors, most likely: wait for some to come back. Said once.
+                if !std::mem::replace(&mut is_failing, true) {
+                    tracing::warn!(%error, "could not accept a client of the socket");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
