@@ -144,7 +144,7 @@ pub(in crate::finding) struct Flows {
     tries: BTreeMap<Try, Tries>,
     /// By the peer's address; no more than there are pairs that fail.
     others: FastMap<Arc<str>, Vec<OtherEnd>>,
-    /// Pods of which successes were forgotten for want of room.
+    /// Pods of which successes were forgotten for want of room, or never told one by one.
     forgotten: VecDeque<Arc<str>>,
     /// Pods of this node, enforced or not, that made flows which a group should have judged.
     unjudged: BTreeSet<Arc<str>>,
@@ -172,6 +172,12 @@ impl Flows {
         });
         for row in rows {
             self.note_unjudged(row);
+            let uid: &str = &row.who.identity.uid;
+            if hides_success(row)
+                && let Some((uid, _)) = enforced.get_key_value(uid)
+            {
+                self.note_forgotten(Arc::clone(uid));
+            }
             let Some((about, ip, port, tally)) = attempts(row) else { continue };
             let uid = match about {
                 About::Probe => pod_of_ip(ip),
@@ -337,17 +343,25 @@ impl Flows {
             }
             !goes
         });
-        for uid in forgotten {
-            if self.has_forgotten(&uid) {
-                continue;
-            }
-            if self.forgotten.len() >= MAX_FORGOTTEN {
-                self.forgotten.pop_front();
-                self.refused += 1;
-            }
-            self.forgotten.push_back(uid);
-        }
+        forgotten.into_iter().for_each(|uid| self.note_forgotten(uid));
     }
+
+    fn note_forgotten(&mut self, uid: Arc<str>) {
+        if self.has_forgotten(&uid) {
+            return;
+        }
+        if self.forgotten.len() >= MAX_FORGOTTEN {
+            self.forgotten.pop_front();
+            self.refused += 1;
+        }
+        self.forgotten.push_back(uid);
+    }
+}
+
+/// Whether a row has connections that were answered, and does not say by whom: the kernel, or the fold, summed them up.
+fn hides_success(row: &FlowRow) -> bool {
+    let is_answered = matches!(row.outcome, Some("established" | "reset" | "refused"));
+    row.merged && row.direction != "inbound" && row.connections > 0 && is_answered
 }
 
 impl Default for Wire {

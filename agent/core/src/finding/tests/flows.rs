@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use agent_ebpf::shared::Account;
 use agent_ebpf::wire::Outcome;
 
 use super::bench::{Bench, enforced, links, with_probe};
 use crate::facts::{ClusterFact, HostFact, NetworkPolicyFacts, PodFacts, PolicyFacts, ProbeKind, Selector, Source};
+use crate::finding::rules::why;
 use crate::finding::{Code, Severity};
-use crate::input::{Input, TcpFact, UdpFact};
+use crate::input::{Input, KernelTotals, TcpFact, UdpFact};
 use crate::testing::{CGROUP, cluster, ends, pod, pod_cgroup, tcp, udp};
 
 pub(super) const DB: (&str, u16) = ("10.0.5.5", 5432);
@@ -66,6 +68,32 @@ fn a_peer_that_never_answers_is_found_after_three_attempts_over_half_a_minute() 
     // A success once: from now on it is a fail-over, or a dead host.
     tries(&mut bench, 1, 8, DB, Outcome::TimedOut);
     assert_eq!(bench.open(), []);
+}
+
+#[test]
+fn answers_that_were_summed_up_are_not_said_to_be_none() {
+    let summed_up = |direction: usize, outcome: Outcome| {
+        let mut account = Account::default();
+        account.merged_connections[direction][outcome.index()] = 3;
+        let accounts = vec![(pod_cgroup(1), account)];
+        Input::KernelTotals(Box::new(KernelTotals { accounts, ..KernelTotals::default() }))
+    };
+    for (direction, outcome, hides) in [
+        (0, Outcome::Established, true),
+        (0, Outcome::Refused, true),
+        (0, Outcome::TimedOut, false),
+        (1, Outcome::Established, false),
+    ] {
+        let mut bench = strict();
+        bench.feed(summed_up(direction, outcome));
+        tries(&mut bench, 1, 4, DB, Outcome::TimedOut);
+        assert_eq!(bench.open().is_empty(), hides, "{direction} {outcome:?}");
+        assert_eq!(
+            bench.doubts(Code::SgpBlockedFlow).iter().any(|doubt| doubt == why::FORGOTTEN),
+            hides,
+            "{direction} {outcome:?}"
+        );
+    }
 }
 
 #[test]
