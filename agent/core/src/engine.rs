@@ -4,6 +4,7 @@
 //! The caller keeps two promises. The first input is a [`Input::Tick`], which tells both clocks. And before a record of
 //! time t come the process and cgroup records up to t.
 
+mod adopted;
 mod dns;
 mod request;
 mod view;
@@ -21,7 +22,7 @@ use crate::books::{Books, LEDGERS, Ledger};
 use crate::capacity::model::{self, Capacity};
 use crate::cgroup::ROOT_ID;
 use crate::cluster::{Cluster, HostSide};
-use crate::continuity::{Adopted, Losses, Place};
+use crate::continuity::{Losses, Place};
 use crate::dns::Dns;
 use crate::ec2::Ec2;
 use crate::facts::HostFact;
@@ -237,20 +238,6 @@ impl Engine {
                 self.put_out_held(true, outputs);
                 self.put_out_starts(outputs);
                 self.close_fold(outputs);
-            }
-        }
-    }
-
-    /// The kernel's side outlived the run before.
-    fn adopted(&mut self, adopted: &Adopted, outputs: &mut Vec<Output>) {
-        self.books.adopt(adopted);
-        self.merged_told = self.books.merged_by_kernel();
-        self.goes_on = adopted.replaced.is_none() && adopted.lost().is_some_and(|lost| lost == Losses::default());
-        match adopted.replaced {
-            None => self.folder.known_accounts(&adopted.totals.accounts),
-            Some((start, end)) => {
-                let (start, end) = (self.clock.wall(start), self.clock.wall(end));
-                outputs.push(gap(start, end, GapCause::ProbeMissing, None));
             }
         }
     }
