@@ -1,4 +1,4 @@
-//! HAProxy, to which a test turns connections as a mesh does: the machine's own, or Debian's, unpacked into the user's cache.
+//! `HAProxy`, to which a test turns connections as a mesh does: the machine's own, or Debian's, unpacked into the user's cache.
 //! It is not installed: its package would start a server on the machine.
 
 use std::path::PathBuf;
