@@ -9,6 +9,7 @@ mod emit;
 mod mesh;
 mod mirror;
 mod ports;
+mod redirects;
 mod rows;
 
 use std::net::IpAddr;
@@ -21,6 +22,7 @@ use self::accounts::Accounts;
 pub use self::emit::Context;
 use self::mirror::Mirrors;
 use self::ports::MANY;
+use self::redirects::{Caller, Redirects};
 use self::rows::{Key, Rows, Subject, Totals};
 pub use self::rows::{MAX_MERGED_ROWS, MAX_OPEN, MAX_PROCESSES, MAX_ROWS};
 use crate::backends::{self, Connection};
@@ -43,6 +45,7 @@ pub struct Folder {
     rows: Rows,
     accounts: Accounts,
     mirrors: Mirrors,
+    redirects: Redirects,
 }
 
 /// One record on its way into a row.
@@ -57,6 +60,8 @@ struct Entry<'a> {
     outcome: Option<Outcome>,
     process: Option<(Owner, By)>,
     peer: PeerNotes,
+    /// The connection's calling end, where it may have been turned to a proxy.
+    caller: Option<Caller>,
     totals: Totals,
 }
 
@@ -78,6 +83,7 @@ impl Folder {
             rows: Rows::default(),
             accounts: Accounts::default(),
             mirrors: Mirrors::default(),
+            redirects: Redirects::default(),
         }
     }
 
@@ -108,6 +114,7 @@ impl Folder {
             outcome: ended.then_some(fact.outcome),
             process: tcp_process(fact),
             peer,
+            caller: self.redirects.note(fact),
             totals,
         };
         self.add(entry, fact.cookie, processes);
@@ -126,6 +133,7 @@ impl Folder {
             outcome: ended.then_some(fact.outcome),
             process: udp_process(fact),
             peer,
+            caller: None,
             totals: Totals {
                 connections: u64::from(ended),
                 bytes_sent: fact.bytes_sent,
@@ -150,6 +158,7 @@ impl Folder {
             process: fact.connected.map(|owner| (owner, By::Connect)),
             // Nothing was sent, so nothing is translated.
             peer: PeerNotes { name, is_translated: false },
+            caller: None,
             totals: Totals { connections: 1, ..Totals::default() },
         };
         self.add(entry, fact.cookie, processes);
@@ -205,7 +214,8 @@ impl Folder {
     }
 
     fn add(&mut self, entry: Entry<'_>, cookie: u64, processes: &mut ProcessTable) {
-        let Entry { ledger, time, cgroup_id, ends, protocol, direction, outcome, process, peer, mut totals } = entry;
+        let Entry { ledger, time, cgroup_id, ends, protocol, direction, outcome, process, peer, caller, mut totals } =
+            entry;
         let exe =
             process.and_then(|(owner, _)| processes.touch(owner, time)).and_then(|process| process.exe().cloned());
         // In the root the process decides who it is, not the cgroup.
@@ -235,6 +245,9 @@ impl Folder {
         let row = self.rows.add(key, totals, process);
         if peer.is_translated {
             self.rows.note_port(row, ends.local_port, cookie);
+        }
+        if let Some(caller) = caller {
+            self.rows.note_caller(row, caller);
         }
         if outcome.is_none() {
             self.rows.open(flow, row);

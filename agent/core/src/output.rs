@@ -240,7 +240,8 @@ pub struct FlowRow {
     pub local: Local,
     /// The other end.
     pub peer: Peer,
-    /// The backend behind a service address; `None` where the peer is no service, or its backend is not known for certain.
+    /// The backend behind a service address, or the proxy in the pod to which the connections were turned (a loopback
+    /// address); `None` where the peer is neither, or who answers is not known for certain.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub actual_peer: Option<ActualPeer>,
     /// What of a mesh carries it: the flow is the proxy's own, or of a pod whose TCP the node's proxy carries; `None`: nothing,
@@ -286,12 +287,21 @@ pub struct FlowRow {
 }
 
 impl FlowRow {
-    /// Whether it is of a pod with a network of its own that talks to itself: an application and its sidecar, say. That is
-    /// no traffic. (A process of the node talks to the node, whose class tells.)
+    /// Whether it is of a pod with a network of its own that talks to itself: an application and its sidecar, say, whether it
+    /// was asked for the sidecar or turned to it. That is no traffic. (A process of the node talks to the node, whose class
+    /// tells.)
     pub fn is_within_pod(&self) -> bool {
+        if self.is_redirected() {
+            return true;
+        }
         let Some(peer) = self.peer.ip.as_deref() else { return false };
         let is_loopback = || peer.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
         self.peer.class == PeerClass::ClusterPod && (self.local.ip.as_deref() == Some(peer) || is_loopback())
+    }
+
+    /// Whether its connections were turned to a proxy in their own network namespace, who makes others in their place.
+    pub fn is_redirected(&self) -> bool {
+        self.actual_peer.is_some_and(|actual| actual.ip.is_loopback())
     }
 }
 

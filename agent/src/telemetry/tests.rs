@@ -1,6 +1,7 @@
 //! What a scrape shows: names, units, labels, the budget, the expiry, and the page that documents it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,7 +13,8 @@ use agent_core::input::{
     ResponseFact,
 };
 use agent_core::output::{
-    FlowRow, GapRow, Identity, Local, MetadataRow, Output, Peer, PeerClass, Protocol, RttHistogram, Who, Window,
+    ActualPeer, FlowRow, GapRow, Identity, Local, MetadataRow, Output, Peer, PeerClass, Protocol, RttHistogram, Who,
+    Window,
 };
 use agent_core::papers::waivers::Waiver;
 use agent_core::time::{BootNs, WallNs};
@@ -560,6 +562,10 @@ fn what_a_pod_says_to_itself_is_no_traffic() {
     for ip in ["127.0.0.1", "127.0.0.6", "::1", "10.0.0.1"] {
         metrics.observe(&to(ip, PeerClass::ClusterPod), BootNs(1));
     }
+    // Asked for somebody else, and turned to the proxy beside it.
+    let mut row = flow("inner-voice");
+    row.actual_peer = Some(ActualPeer { ip: IpAddr::from([127, 0, 0, 1]), port: 15_001 });
+    metrics.observe(&Output::Flow(Box::new(row)), BootNs(1));
     assert!(!exposition.render().expect("renders").contains("inner-voice"));
     metrics.observe(&to("127.0.0.1", PeerClass::NodeLocal), BootNs(1));
     assert!(

@@ -1,6 +1,6 @@
 //! The end of a fold: who is asked, rows of one identity become one, and all go out.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use agent_ebpf::wire::{Direction, Owner};
@@ -8,6 +8,7 @@ use agent_ebpf::wire::{Direction, Owner};
 use super::Folder;
 use super::mesh;
 use super::mirror::Mirrors;
+use super::redirects::Redirects;
 use super::rows::{Key, Subject, Totals};
 use crate::attribution::Attribution;
 use crate::backends::Answer;
@@ -61,6 +62,7 @@ impl Folder {
         let rows = std::mem::take(&mut self.rows).into_rows();
         let rows = merge_by_identity(rows, &mut self.mirrors, context);
         let mut views = FastMap::default();
+        let redirects = &self.redirects;
         let around = Around {
             node: context.node,
             services: context.cluster.services(),
@@ -73,8 +75,15 @@ impl Folder {
             for (ledger, records) in totals.records.iter() {
                 context.books.folded(ledger, records, shown.key.merged);
             }
-            outputs.push(Output::Flow(Box::new(row(shown, &totals, (window, end), &mut views, &around, context))));
+            let mut row = row(shown, &totals, (window, end), &mut views, &around, context);
+            if !row.merged
+                && let Some(proxy) = proxy_of(redirects, &totals)
+            {
+                row.actual_peer = Some(ActualPeer { ip: proxy.ip(), port: proxy.port() });
+            }
+            outputs.push(Output::Flow(Box::new(row)));
         }
+        self.redirects.begin();
     }
 }
 
@@ -176,6 +185,11 @@ fn row(
         rtt: totals.rtt,
         records: totals.records,
     }
+}
+
+/// The proxy in the pod that accepted all connections of a row, if that is certain.
+fn proxy_of(redirects: &Redirects, totals: &Totals) -> Option<SocketAddr> {
+    redirects.proxy_of(totals.redirected.as_deref()?, totals.records.total())
 }
 
 /// Whether a pod with a network of its own talks to itself.

@@ -7,6 +7,7 @@ use agent_ebpf::wire::{Direction, Outcome, Owner};
 
 use super::FlowMark;
 use super::ports::{MAX_PORTS, Ports};
+use super::redirects::{Caller, MAX_REDIRECTED, Redirected};
 use crate::backends::Connection;
 use crate::books::Records;
 use crate::fast::{FastMap, FastSet};
@@ -102,6 +103,8 @@ pub(super) struct Totals {
     pub(super) processes: Processes,
     /// `None`: the peer is not translated, as far as is known.
     pub(super) ports: Option<Box<Ports>>,
+    /// `None`: none of its connections may have been turned to a proxy in the pod.
+    pub(super) redirected: Option<Box<Redirected>>,
 }
 
 impl Totals {
@@ -129,6 +132,9 @@ impl Totals {
             (None, None) => {}
             // Of some nothing is noted: they became known as translated in the middle of the fold.
             (ports, _) => *ports = None,
+        }
+        if let Some(more) = more.redirected {
+            self.redirected.get_or_insert_default().absorb(*more);
         }
     }
 }
@@ -190,6 +196,7 @@ pub(super) struct Rows {
     open: FastMap<FlowMark, u32>,
     process_room: usize,
     port_room: usize,
+    caller_room: usize,
 }
 
 impl Default for Rows {
@@ -201,6 +208,7 @@ impl Default for Rows {
             open: FastMap::default(),
             process_room: MAX_PROCESSES,
             port_room: MAX_PORTS,
+            caller_room: MAX_REDIRECTED,
         }
     }
 }
@@ -244,6 +252,13 @@ impl Rows {
     pub(super) fn note_port(&mut self, row: u32, port: u16, cookie: u64) {
         if let Some(totals) = self.totals.get_mut(row as usize) {
             totals.ports.get_or_insert_default().note(port, cookie, &mut self.port_room);
+        }
+    }
+
+    /// Notes the calling end of a connection that may have been turned to a proxy, of a row that just took its record.
+    pub(super) fn note_caller(&mut self, row: u32, caller: Caller) {
+        if let Some(totals) = self.totals.get_mut(row as usize) {
+            totals.redirected.get_or_insert_default().note(caller, &mut self.caller_room);
         }
     }
 

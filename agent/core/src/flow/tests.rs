@@ -1,5 +1,6 @@
 //! Rows from records: what is folded, what stays apart, who is named, and that nothing is lost.
 
+mod redirected;
 mod translated;
 
 use agent_ebpf::wire::Direction::{Inbound, Outbound, Unknown};

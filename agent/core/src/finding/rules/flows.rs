@@ -178,6 +178,10 @@ impl Flows {
             {
                 self.note_forgotten(Arc::clone(uid));
             }
+            // That a proxy in the pod takes a connection says nothing of the peer; what comes of it is told by the proxy's own.
+            if row.is_redirected() {
+                continue;
+            }
             let Some((about, ip, port, tally)) = attempts(row) else { continue };
             let uid = match about {
                 About::Probe => pod_of_ip(ip),
