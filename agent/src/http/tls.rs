@@ -14,7 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use sha2::{Digest as _, Sha256};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 /// Files are looked at this often. The kubelet brings a changed secret within a minute or two.
 const LOOK: Duration = Duration::from_secs(30);
@@ -133,7 +133,8 @@ impl Tls {
         if self.files.is_none() {
             return std::future::pending().await;
         }
-        let mut looks = tokio::time::interval(LOOK);
+        // What was just read needs no look at once.
+        let mut looks = tokio::time::interval_at(Instant::now() + LOOK, LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             looks.tick().await;

@@ -213,9 +213,14 @@ async fn files_are_read_again_and_broken_ones_change_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let (files, first) = write(directory.path());
     let world = World::new(Tls::of_files(files.clone()).unwrap(), Fixed { healthy: true, ready: true }).await;
+    // To the end of an answer: an address has few connections at a time.
     let shows = async |certificate: &CertificateDer<'static>| {
         let stream = TcpStream::connect(world.address).await.unwrap();
-        connect(stream, certificate.clone(), "127.0.0.1").await.is_ok()
+        let Ok(mut stream) = connect(stream, certificate.clone(), "127.0.0.1").await else { return false };
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer.starts_with("HTTP/1.1 200 ")
     };
     assert!(shows(&first).await);
 
