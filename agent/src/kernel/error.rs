@@ -41,8 +41,11 @@ pub(crate) enum Error {
         /// Why.
         source: io::Error,
     },
-    /// The object or a map was refused.
-    #[error("cannot load the probes' maps: run as root or with CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN")]
+    /// The object or a map was refused. A missing capability was told before.
+    #[error(
+        "cannot load the probes' maps, though no capability is missing: see whether a seccomp profile or a security \
+         module refuses bpf(2), and whether the limit of memory is too low"
+    )]
     Load {
         /// Why.
         source: Box<aya::EbpfError>,
