@@ -10,7 +10,7 @@ use agent_core::cluster::{Cluster, Counts};
 use agent_core::dns::{Counts as DnsCounts, Tally};
 use agent_core::ec2::Ec2;
 use agent_core::facts::HostFact;
-use agent_core::finding::ledger::VERDICTS;
+use agent_core::finding::ledger::{Counted, VERDICTS};
 use agent_core::finding::{Code, Ledger};
 use agent_core::input::KernelTotals;
 use agent_core::output::{FlowRow, GapRow, Identity, MetadataRow, Output, State};
@@ -291,14 +291,15 @@ impl Telemetry {
     /// Takes over what the ledger holds.
     pub(crate) fn findings(&self, ledger: &Ledger, now: BootNs) {
         let (mut open, mut accepted) = (HashMap::new(), HashMap::new());
-        for row in ledger.rows() {
-            let counts = match row.state {
+        for finding in ledger.counted() {
+            let counts = match finding.state {
                 State::Open => &mut open,
                 State::Accepted => &mut accepted,
                 State::Resolved => continue,
             };
-            let workload = Workload::named(&row.subject.namespace, &row.subject.workload);
-            *counts.entry(FindingLabels { code: row.code, severity: row.severity, workload }).or_default() += 1;
+            let Counted { code, severity, namespace, workload, .. } = finding;
+            let workload = Workload::named(namespace, workload);
+            *counts.entry(FindingLabels { code, severity, workload }).or_default() += 1;
         }
         for (gauges, counts, metric) in [
             (&self.findings_open, open, &catalogue::FINDINGS_OPEN),

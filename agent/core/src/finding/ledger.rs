@@ -58,6 +58,21 @@ pub struct Context<'a> {
 /// Kinds of verdicts, as they are counted.
 pub const VERDICTS: [&str; 3] = ["holds", "violated", "cannot_tell"];
 
+/// A finding, as far as it is counted. See [`FindingRow`] for the fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counted<'a> {
+    /// What it is.
+    pub code: Code,
+    /// How bad.
+    pub severity: Severity,
+    /// Open, accepted or resolved.
+    pub state: State,
+    /// Of its subject; empty for none.
+    pub namespace: &'a str,
+    /// Of its subject; empty for none.
+    pub workload: &'a str,
+}
+
 impl Ledger {
     /// Takes in one evaluation of state rules: complete for `codes`, so that a subject it does not mention is clean.
     /// Judgements with other codes are passed over.
@@ -237,6 +252,15 @@ impl Ledger {
     /// All findings that stand, and those resolved within a day; by code, namespace and workload.
     pub fn rows(&self) -> impl Iterator<Item = FindingRow> {
         self.findings.iter().filter(|(_, finding)| finding.state.is_some()).map(|(key, finding)| row::row(key, finding))
+    }
+
+    /// Of what [`Ledger::rows`] tells, what is counted: without the texts and the evidence, which would be copied each time.
+    pub fn counted(&self) -> impl Iterator<Item = Counted<'_>> {
+        self.findings.iter().filter_map(|(key, finding)| {
+            let (namespace, workload) = (&*key.namespace, &*key.workload);
+            let severity = finding.severity.unwrap_or(Severity::Info);
+            Some(Counted { code: key.code, severity, state: finding.state?, namespace, workload })
+        })
     }
 
     /// What could not be told, by code and reason.

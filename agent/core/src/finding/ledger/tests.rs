@@ -72,6 +72,16 @@ impl Bench {
     fn tick(&mut self, second: u64) -> Vec<FindingRow> {
         let gone = self.gone.clone();
         self.with(second, |ledger, context| ledger.tick(&|uid| !gone.iter().any(|known| known == uid), context));
+        // What is counted is what is shown.
+        let shown = self.ledger.rows().map(|row| {
+            let subject = &row.subject;
+            (row.code, row.severity, row.state, subject.namespace.to_string(), subject.workload.to_string())
+        });
+        let counted = self.ledger.counted().map(|finding| {
+            let Counted { code, severity, state, namespace, workload } = finding;
+            (code, severity, state, namespace.to_owned(), workload.to_owned())
+        });
+        assert_eq!(counted.collect::<Vec<_>>(), shown.collect::<Vec<_>>());
         let mut outputs = Vec::new();
         self.ledger.put_out(&mut outputs);
         let rows = outputs.into_iter().map(|output| match output {
