@@ -189,5 +189,12 @@ pub fn dns_share(guaranteed_bytes: u32) -> u32 {
     guaranteed_bytes / 2
 }
 
+/// Whether a flow is one of those that are merged to spare the agent's CPU: all but one in `2^shift`, by a random number.
+/// Only flows that were never told and that came to be (a failure is news) are asked for.
+#[inline(always)]
+pub fn samples_out(shift: u32, random: u32) -> bool {
+    random & ((1 << (shift & 31)) - 1) != 0
+}
+
 #[cfg(test)]
 mod tests;

@@ -52,8 +52,12 @@ pub mod counter {
     pub const WALKED_SOCKETS: u32 = UNTRACKED_SOCKETS + 5;
     /// Times that a walk put news off for want of room in the ring.
     pub const DEFERRED: u32 = UNTRACKED_SOCKETS + 6;
+    /// Ended TCP connections merged to spare the agent's CPU, see [`crate::rules::samples_out`]; counted as merged, too.
+    pub const SAMPLED_TCP: u32 = UNTRACKED_SOCKETS + 7;
+    /// The same of UDP flows.
+    pub const SAMPLED_UDP: u32 = UNTRACKED_SOCKETS + 8;
     /// Number of counters.
-    pub const COUNT: u32 = UNTRACKED_SOCKETS + 7;
+    pub const COUNT: u32 = UNTRACKED_SOCKETS + 9;
 }
 
 /// Totals of one cgroup, map `ACCOUNTS`; all fields but the windows only grow, by atomic adds.
@@ -63,9 +67,9 @@ pub mod counter {
 pub struct Account {
     /// Budget window of each ring: the window's number in the high half, bytes used in the low half.
     pub window: [u64; RINGS],
-    /// Records over the cgroup's budget, per ring.
+    /// Records over the cgroup's budget, per ring; DNS messages left out.
     pub over_budget: [u64; RINGS],
-    /// Records that found the ring full, per ring.
+    /// Records that found the ring full, per ring; DNS messages left out.
     pub ring_full: [u64; RINGS],
     /// Ended connections merged here instead of written, by direction (outbound and unknown, inbound) and outcome.
     pub merged_connections: [[u64; Outcome::COUNT]; 2],
@@ -73,6 +77,12 @@ pub struct Account {
     pub merged_bytes_sent: u64,
     /// Payload bytes received by merged flows.
     pub merged_bytes_received: u64,
+    /// DNS messages over the cgroup's budget. They share a ring with flows, of which nothing is lost by that.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub dns_over_budget: u64,
+    /// DNS messages that found the ring full.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub dns_ring_full: u64,
 }
 
 /// Key of the account that takes what finds the accounts map full. No cgroup has this id.

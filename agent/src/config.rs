@@ -153,6 +153,8 @@ pub(crate) struct Kernel {
     pub(crate) bulk_ring_bytes: u32,
     /// Most sockets followed at a time.
     pub(crate) max_sockets: u32,
+    /// The agent's budget of CPU, percent of one processor; 0: none.
+    pub(crate) cpu_percent: u32,
     /// Where the probes are pinned.
     pub(crate) pin: Pin,
 }
@@ -328,6 +330,8 @@ impl Default for Kernel {
             bulk_ring_bytes: 1 << 21,
             // 20,000 live flows, both ends on this node, and half as many again.
             max_sockets: 1 << 16,
+            // 50,000 connections take some 0.15 s: this is more than 150,000 a second.
+            cpu_percent: 50,
             pin: Pin::Off,
         }
     }

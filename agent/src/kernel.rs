@@ -49,6 +49,8 @@ pub(crate) struct Options {
     pub(crate) lifecycle_ring_bytes: u32,
     /// Sockets tracked at once.
     pub(crate) max_sockets: u32,
+    /// The agent's budget of CPU in percent of one processor, beyond which not every new connection is told; 0: none.
+    pub(crate) cpu_percent: u32,
     /// Time between two walks over what is open, in milliseconds; the engine's fold.
     pub(crate) walk_interval_ms: u64,
     /// Where the probes are pinned, so that they go on while the agent is away; `None`: they end with it.

@@ -355,6 +355,7 @@ fn kernel_options(config: &Config, cgroup_root: &std::path::Path) -> kernel::Opt
         lifecycle_ring_bytes: config.kernel.lifecycle_ring_bytes,
         bulk_ring_bytes: config.kernel.bulk_ring_bytes,
         max_sockets: config.kernel.max_sockets,
+        cpu_percent: config.kernel.cpu_percent,
         walk_interval_ms: u64::from(config.fold_seconds) * 1_000,
         pin: config.kernel.pin.directory().map(ToOwned::to_owned),
     }

@@ -224,12 +224,20 @@ pub fn state(flow: &UdpFlow) -> u32 {
 pub fn report(kind: Kind, flow: &mut UdpFlow, closer: Owner, more_flags: u16) {
     let now = emit::now_ns();
     let last = matches!(kind, Kind::UdpEnd);
+    let is_answered = flow.seen & (SENT | RECEIVED) == SENT | RECEIVED;
+    // As of connections: no failure, and nothing that was shown.
+    let is_spared = last && is_answered && flow.reported[2] | flow.reported[3] == 0;
     let bytes_sent = claim(flow, 0, last);
     let bytes_received = claim(flow, 1, last);
     let packets_sent = claim(flow, 2, last);
     let packets_received = claim(flow, 3, last);
-    let outcome = if flow.seen & (SENT | RECEIVED) == SENT | RECEIVED { Outcome::Established } else { Outcome::OneWay };
-    let slot = match emit::reserve::<wire::Udp>(kind, flow.cgroup_id, now) {
+    let outcome = if is_answered { Outcome::Established } else { Outcome::OneWay };
+    let spared = if is_spared { Refused::sampled(kind, flow.cgroup_id) } else { None };
+    let reserved = match spared {
+        Some(refused) => Reserved::No(refused),
+        None => emit::reserve::<wire::Udp>(kind, flow.cgroup_id, now),
+    };
+    let slot = match reserved {
         Reserved::Slot(slot) => slot,
         Reserved::No(refused) => {
             let direction =

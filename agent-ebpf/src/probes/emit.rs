@@ -7,7 +7,8 @@ use core::ptr::{addr_of, read_volatile, write_volatile};
 
 use aya_ebpf::bindings::{BPF_ANY, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::generated::{
-    bpf_ktime_get_boot_ns, bpf_ringbuf_output, bpf_ringbuf_query, bpf_ringbuf_reserve, bpf_ringbuf_submit,
+    bpf_get_prandom_u32, bpf_ktime_get_boot_ns, bpf_ringbuf_output, bpf_ringbuf_query, bpf_ringbuf_reserve,
+    bpf_ringbuf_submit,
 };
 
 use agent_ebpf::rules;
@@ -15,7 +16,7 @@ use agent_ebpf::shared::{Account, Fate, counter};
 use agent_ebpf::wire::{Direction, Header, Kind, Outcome, Ring, VERSION};
 
 use super::atomic;
-use super::maps::{ACCOUNTS, BULK, COUNTERS, LIFECYCLE, LIVE, LIVE_LOCAL, METADATA, OVERFLOW, SETTINGS};
+use super::maps::{ACCOUNTS, BULK, COUNTERS, LIFECYCLE, LIVE, LIVE_LOCAL, METADATA, OVERFLOW, SAMPLING, SETTINGS};
 
 /// Boot-time nanoseconds.
 #[inline(always)]
@@ -79,8 +80,18 @@ pub enum Reserved<T> {
 /// Why there is no room, and on whose account.
 pub struct Refused {
     cgroup_id: u64,
-    over_budget: bool,
+    why: Why,
     kind: Kind,
+}
+
+#[derive(Clone, Copy)]
+enum Why {
+    Budget,
+    RingFull,
+    /// No ring was asked: the socket is not tracked.
+    Untracked,
+    /// No ring was asked: the agent is at its budget of CPU.
+    Sampled,
 }
 
 /// Asks for `size_of::<T>()` bytes in the ring of `kind`, on the budget of a cgroup.
@@ -89,12 +100,12 @@ pub fn reserve<T>(kind: Kind, cgroup_id: u64, now: u64) -> Reserved<T> {
     let bytes = size_of::<T>() as u32;
     let admission = admit(kind, cgroup_id, now, bytes);
     if !admission.allowed {
-        return Reserved::No(Refused { cgroup_id, over_budget: true, kind });
+        return Reserved::No(Refused { cgroup_id, why: Why::Budget, kind });
     }
     // SAFETY: a constant size; null when full.
     let place = unsafe { bpf_ringbuf_reserve(ring_ptr(kind.ring()), u64::from(bytes), 0) }.cast::<T>();
     if place.is_null() {
-        return Reserved::No(Refused { cgroup_id, over_budget: false, kind });
+        return Reserved::No(Refused { cgroup_id, why: Why::RingFull, kind });
     }
     // A reserved place is always submitted.
     if let Some(counters) = admission.counters {
@@ -108,7 +119,7 @@ pub fn reserve<T>(kind: Kind, cgroup_id: u64, now: u64) -> Reserved<T> {
 pub fn output<T>(kind: Kind, cgroup_id: u64, now: u64, from: *const T, len: u32) {
     let admission = admit(kind, cgroup_id, now, len);
     if !admission.allowed {
-        return Refused { cgroup_id, over_budget: true, kind }.drop_record();
+        return Refused { cgroup_id, why: Why::Budget, kind }.drop_record();
     }
     let flags = if admission.wake { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
     // SAFETY: callers bound `len` by the size of `T`; the verifier checks it.
@@ -117,7 +128,7 @@ pub fn output<T>(kind: Kind, cgroup_id: u64, now: u64, from: *const T, len: u32)
     if result == 0 {
         count(counter::record(kind, Fate::Written));
     } else {
-        Refused { cgroup_id, over_budget: false, kind }.drop_record();
+        Refused { cgroup_id, why: Why::RingFull, kind }.drop_record();
     }
 }
 
@@ -126,13 +137,27 @@ impl Refused {
     #[inline(always)]
     pub fn untracked(kind: Kind, cgroup_id: u64) -> Self {
         count(counter::record(kind, Fate::Seen));
-        Self { cgroup_id, over_budget: false, kind }
+        Self { cgroup_id, why: Why::Untracked, kind }
+    }
+
+    /// A new flow, unless it is one of those that are told while the agent is at its budget of CPU. Costs a look at one word
+    /// while it is not.
+    #[inline(always)]
+    pub fn sampled(kind: Kind, cgroup_id: u64) -> Option<Self> {
+        // SAFETY: a map value that only the agent writes.
+        let shift = unsafe { read_volatile(SAMPLING.get_ptr_mut(0)?) };
+        // SAFETY: no argument.
+        if shift == 0 || !rules::samples_out(shift, unsafe { bpf_get_prandom_u32() }) {
+            return None;
+        }
+        count(counter::record(kind, Fate::Seen));
+        Some(Self { cgroup_id, why: Why::Sampled, kind })
     }
 
     /// Counts a record whose content is gone (metadata, lifecycle, DNS).
     #[inline(always)]
     pub fn drop_record(self) {
-        let fate = if self.over_budget { Fate::Suppressed } else { Fate::LostRing };
+        let fate = if matches!(self.why, Why::Budget) { Fate::Suppressed } else { Fate::LostRing };
         count(counter::record(self.kind, fate));
         self.note();
     }
@@ -141,6 +166,10 @@ impl Refused {
     #[inline(always)]
     pub fn merge(self, ended: Option<(Direction, Outcome)>, bytes_sent: u64, bytes_received: u64) {
         count(counter::record(self.kind, Fate::Merged));
+        if matches!(self.why, Why::Sampled) {
+            let is_udp = matches!(self.kind, Kind::UdpEnd | Kind::UdpOpen);
+            count(if is_udp { counter::SAMPLED_UDP } else { counter::SAMPLED_TCP });
+        }
         if let Some(account) = account(self.cgroup_id) {
             // SAFETY: a map value; all adds are atomic.
             let account = unsafe { &mut *account };
@@ -157,12 +186,19 @@ impl Refused {
 
     #[inline(always)]
     fn note(self) {
+        if matches!(self.why, Why::Untracked | Why::Sampled) {
+            return;
+        }
         if let Some(account) = account(self.cgroup_id) {
             let ring = self.kind.ring() as usize;
             // SAFETY: as in `merge`.
             let account = unsafe { &mut *account };
-            let field =
-                if self.over_budget { &raw mut account.over_budget[ring] } else { &raw mut account.ring_full[ring] };
+            let field = match (self.kind, self.why) {
+                (Kind::Dns, Why::Budget) => &raw mut account.dns_over_budget,
+                (Kind::Dns, _) => &raw mut account.dns_ring_full,
+                (_, Why::Budget) => &raw mut account.over_budget[ring],
+                _ => &raw mut account.ring_full[ring],
+            };
             atomic::add(field, 1);
         }
     }
@@ -244,6 +280,8 @@ fn new_account(cgroup_id: u64) -> Option<*mut Account> {
         merged_connections: [[0; Outcome::COUNT]; 2],
         merged_bytes_sent: 0,
         merged_bytes_received: 0,
+        dns_over_budget: 0,
+        dns_ring_full: 0,
     };
     // Two CPUs may insert at once: BPF_NOEXIST would fail for the second, and its lookup below finds the first's.
     let _ = ACCOUNTS.insert(cgroup_id, empty, u64::from(aya_ebpf::bindings::BPF_NOEXIST));

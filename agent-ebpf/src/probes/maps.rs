@@ -31,12 +31,12 @@ pub static LIFECYCLE: RingBuf<u8, { 1 << 20 }> = RingBuf::new();
 #[btf_map]
 pub static BULK: RingBuf<u8, { 1 << 22 }> = RingBuf::new();
 
-/// Counters of `agent_ebpf::shared::counter`, 72 x 8 bytes per CPU, in one value: one look-up a run. Writer: every
+/// Counters of `agent_ebpf::shared::counter`, 74 x 8 bytes per CPU, in one value: one look-up a run. Writer: every
 /// program. Reader: agent.
 #[btf_map]
 pub static COUNTERS: PerCpuArray<[u64; counter::COUNT as usize], 1> = PerCpuArray::new();
 
-/// Accounts by cgroup id, at most 8,192 of 216 bytes (1.8 MB), allocated as they come. Writer: emit. Reader: agent.
+/// Accounts by cgroup id, at most 8,192 of 232 bytes (1.9 MB), allocated as they come. Writer: emit. Reader: agent.
 /// Deleter: agent, minutes after the cgroup is gone.
 #[btf_map]
 pub static ACCOUNTS: HashMap<u64, Account, 8192, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
@@ -53,6 +53,11 @@ pub static LIVE: Array<u64, 1> = Array::new();
 /// Number of the agent's present round of walks. Writer: agent. Reader: walks.
 #[btf_map]
 pub static ROUND: Array<u32, 1> = Array::new();
+
+/// Of new flows one in two to the power of this is told, the others are merged: 0 tells all. Writer: agent. Reader: tcp,
+/// datagrams.
+#[btf_map]
+pub static SAMPLING: Array<u32, 1> = Array::new();
 
 /// Entries made less entries ended on one CPU, not told to [`LIVE`] yet. Writer, reader: emit.
 #[btf_map]

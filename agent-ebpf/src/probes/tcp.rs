@@ -201,9 +201,15 @@ fn untracked_closes(tcp: Kptr, old_state: u8) {
 #[inline(always)]
 pub fn report(kind: Kind, tcp: Kptr, entry: &mut TcpSocket, tuple: &Tuple, old_state: u8, now: u64) -> Outcome {
     let direction = ((entry.flags >> OUTBOUND_SHIFT) & 1) as u8 | (((entry.flags >> INBOUND_SHIFT) & 1) as u8 * 2);
-    let reserved = emit::reserve::<wire::Tcp>(kind, entry.cgroup_id, now);
-    let (sent, received) = payload_bytes(tcp);
     let last = matches!(kind, Kind::TcpEnd);
+    // A failure is news, and a connection that was shown is to end where it was shown.
+    let is_spared = last && entry.shown == 0 && entry.flags & tcp_flags::ESTABLISHED != 0;
+    let spared = if is_spared { Refused::sampled(kind, entry.cgroup_id) } else { None };
+    let reserved = match spared {
+        Some(refused) => Reserved::No(refused),
+        None => emit::reserve::<wire::Tcp>(kind, entry.cgroup_id, now),
+    };
+    let (sent, received) = payload_bytes(tcp);
     let claim = if last { atomic::claim_last } else { atomic::claim };
     let bytes_sent = claim(&raw mut entry.reported[0], sent);
     let bytes_received = claim(&raw mut entry.reported[1], received);

@@ -62,3 +62,11 @@ fn a_window_starts_anew_and_a_share_is_guaranteed() {
     assert!(may_write(11, 10, 50, 100));
     assert!(!may_write(11, 10, 51, 100));
 }
+
+#[test]
+fn one_in_two_to_the_power_of_the_shift_is_told() {
+    for shift in 0..=7 {
+        let told = (0..1_024).filter(|random| !samples_out(shift, *random)).count();
+        assert_eq!(told, 1_024 >> shift, "shift {shift}");
+    }
+}

@@ -20,11 +20,14 @@
 
 use std::collections::BTreeMap;
 
-use agent_ebpf::shared::{Fate as KernelFate, KINDS};
+use agent_ebpf::shared::Fate as KernelFate;
 use agent_ebpf::wire::Kind;
 
+use self::kernel_side::{Earlier, by_ledger, sampled};
 use crate::continuity::{Adopted, Losses};
 use crate::input::KernelTotals;
+
+mod kernel_side;
 
 /// Number of ledgers.
 pub const LEDGERS: usize = Ledger::ALL.len();
@@ -61,7 +64,7 @@ pub enum Fate {
     Aggregated,
     /// Part of a row without peer and process, exact in bytes and count.
     Merged,
-    /// Left out on purpose, with a factor. Nothing is sampled yet.
+    /// Merged likewise, because the agent was at its budget of CPU.
     Sampled,
     /// Not written: its cgroup was over its budget.
     Suppressed,
@@ -117,6 +120,8 @@ struct Page {
     seen: u64,
     written: u64,
     kernel_merged: u64,
+    /// Of the merged ones.
+    sampled: u64,
     suppressed: u64,
     lost_ring: u64,
     // When the totals were told, and when the totals before them were told.
@@ -134,20 +139,6 @@ struct Page {
     lost_decode: u64,
     lost_queue: u64,
     lost_store: u64,
-}
-
-/// Counts of the kernel that belong to an earlier run.
-#[derive(Clone, Copy, Debug, Default)]
-struct Earlier {
-    seen: u64,
-    written: u64,
-    merged: u64,
-    suppressed: u64,
-    lost_ring: u64,
-    /// Not written, and told by nobody: merged, suppressed or lost while nobody watched. Counts as lost to full rings.
-    untold: u64,
-    /// Written by programs that others replaced, and not told before.
-    left: u64,
 }
 
 impl Ledger {
@@ -265,8 +256,8 @@ impl Books {
             fates: [
                 page.stored,
                 page.aggregated,
-                page.kernel_merged + page.merged,
-                0,
+                page.kernel_merged - page.sampled + page.merged,
+                page.sampled,
                 page.suppressed,
                 page.lost_ring,
                 page.lost_decode,
@@ -380,18 +371,21 @@ impl Books {
         let (consumed, unsettled) = (adopted.read_before(), adopted.unsettled().unwrap_or_default());
         let untold = adopted.unwritten_untold().unwrap_or_default();
         let lost = unsettled.into_iter().zip(untold).zip(adopted.in_rings());
-        for ((page, told), ((sum, consumed), ((unsettled, untold), left))) in
-            self.pages.iter_mut().zip(&mut self.lost_ring_told).zip(sums.iter().zip(consumed).zip(lost))
+        for (((ledger, page), told), ((sum, consumed), ((unsettled, untold), left))) in Ledger::ALL
+            .iter()
+            .zip(&mut self.pages)
+            .zip(&mut self.lost_ring_told)
+            .zip(sums.iter().zip(consumed).zip(lost))
         {
             let of = |fate: KernelFate| sum[fate as usize];
             let written = consumed.saturating_sub(unsettled);
             let (merged, suppressed) = (of(KernelFate::Merged), of(KernelFate::Suppressed));
-            let lost_ring = of(KernelFate::LostRing);
+            let (lost_ring, sampled) = (of(KernelFate::LostRing), sampled(&adopted.totals, *ledger));
             let seen = written + merged + suppressed + lost_ring;
             page.before = if adopted.replaced.is_some() {
                 Earlier { untold, left: left + unsettled, ..Earlier::default() }
             } else {
-                Earlier { seen, written, merged, suppressed, lost_ring, untold, left: 0 }
+                Earlier { seen, written, merged, sampled, suppressed, lost_ring, untold, left: 0 }
             };
             page.received += unsettled;
             page.lost_queue += unsettled;
@@ -413,6 +407,9 @@ impl Books {
             page.seen = of(KernelFate::Seen, page.before.seen) + page.before.untold + page.before.left;
             page.written = of(KernelFate::Written, page.before.written) + page.before.left;
             page.kernel_merged = of(KernelFate::Merged, page.before.merged);
+            let sampled = sampled(totals, *ledger).saturating_sub(page.before.sampled);
+            // Read one by one while the probes count on.
+            page.sampled = sampled.min(page.kernel_merged);
             page.suppressed = of(KernelFate::Suppressed, page.before.suppressed);
             page.lost_ring = of(KernelFate::LostRing, page.before.lost_ring) + page.before.untold;
             if page.lost_ring > *told {
@@ -431,19 +428,6 @@ impl Books {
         // `Ledger::ALL` lists every variant in the order of its number (a test holds it), so the index is in range.
         &mut self.pages[ledger as usize]
     }
-}
-
-/// The kernel's counts by ledger and fate.
-fn by_ledger(totals: &KernelTotals) -> [[u64; agent_ebpf::shared::FATES]; LEDGERS] {
-    let mut sums = [[0_u64; agent_ebpf::shared::FATES]; LEDGERS];
-    for (kind, counts) in Kind::ALL.iter().zip(totals.records.iter().take(KINDS)) {
-        if let Some(sum) = sums.get_mut(Ledger::of(*kind) as usize) {
-            for (sum, count) in sum.iter_mut().zip(counts) {
-                *sum = sum.saturating_add(*count);
-            }
-        }
-    }
-    sums
 }
 
 #[cfg(test)]

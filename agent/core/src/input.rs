@@ -505,6 +505,12 @@ pub struct KernelTotals {
     pub overflow_accounts: u64,
     /// Metadata packets whose payload could not be read.
     pub unreadable_packets: u64,
+    /// Of the merged TCP records, those that spared the agent's CPU.
+    #[serde(default)]
+    pub sampled_tcp: u64,
+    /// Of the merged UDP records, likewise.
+    #[serde(default)]
+    pub sampled_udp: u64,
     /// Accounts by cgroup id, totals since the probes were loaded; the budget windows in them mean nothing here.
     pub accounts: Vec<(u64, Account)>,
 }

@@ -22,6 +22,7 @@ pub mod flow;
 pub mod flow_groups;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod governor;
 pub mod input;
 pub mod metadata;
 pub mod output;

@@ -30,6 +30,8 @@ const RING_BYTES: RangeInclusive<u32> = 4_096..=67_108_864;
 /// What the core takes for fresh rests on the greatest: 75 s and 750 s between looks at sources of 30 s and five minutes.
 const CADENCE_PERCENT: RangeInclusive<u32> = 5..=250;
 const SOCKETS: RangeInclusive<u32> = 16..=1_048_576;
+/// More than any node has processors.
+const CPU_PERCENT: RangeInclusive<u32> = 0..=6_400;
 
 /// The first key whose value cannot be used.
 pub(super) fn check(config: &Config, origins: &Origins) -> Result<(), Error> {
@@ -107,6 +109,7 @@ pub(super) fn check(config: &Config, origins: &Origins) -> Result<(), Error> {
         ("kernel.lifecycle_ring_bytes", ring(kernel.lifecycle_ring_bytes)),
         ("kernel.bulk_ring_bytes", ring(kernel.bulk_ring_bytes)),
         ("kernel.max_sockets", SOCKETS.contains(&kernel.max_sockets)),
+        ("kernel.cpu_percent", CPU_PERCENT.contains(&kernel.cpu_percent)),
         ("collect.cadence_percent", CADENCE_PERCENT.contains(&collect.cadence_percent)),
         ("collect.ipamd_metrics", collect.ipamd_metrics.is_local()),
         ("collect.ipamd_introspection", collect.ipamd_introspection.is_local()),

@@ -381,6 +381,14 @@ pub(super) const KEYS: &[Key] = &[
         get: |config| config.kernel.max_sockets.to_string(),
     },
     Key {
+        name: "kernel.cpu_percent",
+        flag: None,
+        allowed: "0 to 6400; 0: no budget",
+        text: "The agent's budget of CPU, percent of one processor. Over it for three seconds, it tells one in two, four, … 128 of new connections that came to be; the others are summed up by cgroup, bytes and number exact (`sampled`). Metadata requests, processes, DNS and failures are always told.",
+        set: |config, text| put(&mut config.kernel.cpu_percent, text),
+        get: |config| config.kernel.cpu_percent.to_string(),
+    },
+    Key {
         name: "kernel.pin",
         flag: None,
         allowed: "off, on (in /sys/fs/bpf/sekisho), or an absolute path in a BPF file system",

@@ -16,6 +16,7 @@ pub(super) struct Accounts {
     pub(super) overflow: Array<MapData, Words>,
     pub(super) live: Array<MapData, u64>,
     pub(super) round: Array<MapData, u32>,
+    pub(super) sampling: Array<MapData, u32>,
 }
 
 /// Tracked sockets may be miscounted by this much: CPUs tell their balance in batches, and walks take their time.
@@ -29,7 +30,13 @@ impl Accounts {
             overflow: take(ebpf, "OVERFLOW")?,
             live: take(ebpf, "LIVE")?,
             round: take(ebpf, "ROUND")?,
+            sampling: take(ebpf, "SAMPLING")?,
         })
+    }
+
+    /// From now on one in two to the power of `shift` new flows is told.
+    pub(super) fn sample(&mut self, shift: u32) -> Result<(), MapError> {
+        self.sampling.set(0, shift, 0)
     }
 
     /// Starts a round of walks.
@@ -86,6 +93,8 @@ impl Accounts {
             untracked_peers: at(counter::UNTRACKED_PEERS),
             overflow_accounts: at(counter::OVERFLOW_ACCOUNTS),
             unreadable_packets: at(counter::UNREADABLE_PACKETS),
+            sampled_tcp: at(counter::SAMPLED_TCP),
+            sampled_udp: at(counter::SAMPLED_UDP),
             accounts,
         })
     }

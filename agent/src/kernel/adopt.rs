@@ -200,6 +200,7 @@ impl Accounts {
             overflow: Array::try_from(Map::Array(open("OVERFLOW")?)).map_err(fail("OVERFLOW"))?,
             live: Array::try_from(Map::Array(open("LIVE")?)).map_err(fail("LIVE"))?,
             round: Array::try_from(Map::Array(open("ROUND")?)).map_err(fail("ROUND"))?,
+            sampling: Array::try_from(Map::Array(open("SAMPLING")?)).map_err(fail("SAMPLING"))?,
         })
     }
 }

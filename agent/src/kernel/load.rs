@@ -95,6 +95,7 @@ const PINNED_MAPS: &[&str] = &[
     "OVERFLOW",
     "LIVE",
     "ROUND",
+    "SAMPLING",
     "LIVE_LOCAL",
     "TCP_SOCKETS",
     "UDP_SOCKETS",

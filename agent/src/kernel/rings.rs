@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use agent_core::continuity::{Place, Resume};
 use agent_core::decode::{DecodeOptions, Decoder};
+use agent_core::governor::Governor;
 use agent_core::input::Input;
 use agent_core::time::BootNs;
 use agent_ebpf::shared::RINGS;
@@ -87,6 +88,9 @@ pub(super) fn spawn(
         gone: VecDeque::new(),
         peers_closed: false,
         walk_interval: Duration::from_millis(options.walk_interval_ms),
+        governor: Governor::new(options.cpu_percent),
+        // What an earlier agent left, if it left anything.
+        sampling: None,
         sender,
         #[cfg(feature = "probe-log")]
         log: None,
@@ -124,6 +128,9 @@ struct Reader {
     /// A UDP socket with many peers closed: its other flows wait for a walk.
     peers_closed: bool,
     walk_interval: Duration,
+    governor: Governor,
+    /// What the probes were told last; `None`: nothing yet.
+    sampling: Option<u32>,
     sender: mpsc::Sender<Vec<Input>>,
     #[cfg(feature = "probe-log")]
     log: Option<super::probe_log::ProbeLog>,
@@ -163,6 +170,7 @@ impl Reader {
             if now >= next_tick {
                 next_tick = now + Duration::from_secs(1);
                 self.decoder.tick(boot_now(), &mut inputs);
+                self.govern();
             }
             if now >= next_totals {
                 next_totals = now + TOTALS_INTERVAL;
@@ -172,6 +180,8 @@ impl Reader {
                 return;
             }
         }
+        // Pinned programs go on without an agent, which then takes no CPU.
+        let _ = self.accounts.sample(0);
         // Detached first: what is written after the last drain would be lost silently. Pinned programs go on.
         drop(attached);
         if self.walk_all().and_then(|()| self.drain()).is_err() {
@@ -342,6 +352,38 @@ impl Reader {
         }
     }
 
+    /// Holds the agent to its budget of CPU.
+    fn govern(&mut self) {
+        let cpu = clock_gettime(ClockId::ProcessCPUTime);
+        let shift = self.governor.look(boot_now(), nanoseconds(cpu));
+        self.sample(shift);
+    }
+
+    fn sample(&mut self, shift: u32) {
+        if self.sampling == Some(shift) {
+            return;
+        }
+        match self.accounts.sample(shift) {
+            Err(error) => tracing::warn!("cannot tell the probes how many new connections to tell: {error}"),
+            Ok(()) => {
+                if let Some(before) = self.sampling.replace(shift) {
+                    let one_in = 1_u32 << shift;
+                    if shift > before {
+                        tracing::warn!(
+                            one_in,
+                            "the agent is over its budget of CPU (kernel.cpu_percent): of new connections one in so many is told, the others are summed up"
+                        );
+                    } else {
+                        tracing::info!(
+                            one_in,
+                            "the agent is within its budget of CPU: of new connections one in so many is told"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
     fn totals(&mut self, inputs: &mut Vec<Input>) {
         match self.accounts.read() {
             Ok(totals) => inputs.push(Input::KernelTotals(Box::new(totals))),
@@ -386,7 +428,10 @@ fn walk(what: &str, walk: Option<&Walk>) -> bool {
 }
 
 pub(super) fn boot_now() -> BootNs {
-    let now = clock_gettime(ClockId::Boottime);
-    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
-    BootNs(seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(now.tv_nsec).unwrap_or(0)))
+    BootNs(nanoseconds(clock_gettime(ClockId::Boottime)))
+}
+
+fn nanoseconds(time: Timespec) -> u64 {
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0))
 }

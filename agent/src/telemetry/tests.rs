@@ -247,7 +247,7 @@ fn totals_are_taken_over_and_never_fall() {
         untracked_peers: 2,
         overflow_accounts: 3,
         unreadable_packets: 4,
-        accounts: Vec::new(),
+        ..KernelTotals::default()
     };
     telemetry.kernel_totals(&totals(7));
     telemetry.kernel_totals(&totals(6));

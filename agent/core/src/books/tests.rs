@@ -1,6 +1,6 @@
 //! The books' two sides, and what an imbalance looks like.
 
-use agent_ebpf::shared::FATES as KERNEL_FATES;
+use agent_ebpf::shared::{FATES as KERNEL_FATES, KINDS};
 use proptest::prelude::*;
 
 use super::*;
@@ -11,15 +11,7 @@ fn totals(counts: &[(Kind, [u64; KERNEL_FATES])]) -> KernelTotals {
     for (kind, fates) in counts {
         records[kind.index()] = *fates;
     }
-    KernelTotals {
-        records,
-        untracked_sockets: 0,
-        untracked_attempts: 0,
-        untracked_peers: 0,
-        overflow_accounts: 0,
-        unreadable_packets: 0,
-        accounts: Vec::new(),
-    }
+    KernelTotals { records, ..KernelTotals::default() }
 }
 
 fn assert_balanced(books: &Books) {
@@ -60,6 +52,24 @@ fn pending_is_what_is_between_seen_and_ended() {
     assert_eq!((line.fate(Fate::LostDecode), line.fate(Fate::LostQueue), line.fate(Fate::Aggregated)), (1, 1, 0));
     assert_balanced(&books);
     assert_eq!(books.kernel(&totals(&[(Kind::TcpEnd, [20, 15, 4, 3, 2])])), BTreeMap::new(), "told once");
+}
+
+#[test]
+fn what_was_merged_to_spare_cpu_is_sampled() {
+    let mut books = Books::default();
+    let reading = totals(&[(Kind::TcpEnd, [9, 2, 7, 0, 0]), (Kind::UdpEnd, [4, 1, 3, 0, 0])]);
+    books.kernel(&KernelTotals { sampled_tcp: 5, sampled_udp: 3, ..reading });
+    let fates = |books: &Books, ledger| {
+        let line = books.line(ledger);
+        (line.fate(Fate::Sampled), line.fate(Fate::Merged), line.pending)
+    };
+    assert_eq!((fates(&books, Ledger::Tcp), fates(&books, Ledger::Udp)), ((5, 2, 2), (3, 0, 1)));
+    assert_balanced(&books);
+    // Counted behind the fate, and read one by one.
+    let torn = totals(&[(Kind::TcpEnd, [9, 2, 7, 0, 0]), (Kind::UdpEnd, [4, 1, 3, 0, 0])]);
+    books.kernel(&KernelTotals { sampled_tcp: 8, sampled_udp: 3, ..torn });
+    assert_eq!(fates(&books, Ledger::Tcp), (7, 0, 2));
+    assert_balanced(&books);
 }
 
 #[test]

@@ -8,7 +8,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use agent_ebpf::shared::OVERFLOW_ACCOUNT;
-use agent_ebpf::wire::Ring;
 
 use super::{DnsAnswer, DnsCode, DnsFact, DnsMessage};
 use crate::fast::FastMap;
@@ -172,8 +171,7 @@ impl Queries {
     pub fn totals(&mut self, totals: &KernelTotals, now: BootNs) {
         let now = now.max(self.latest);
         for (cgroup_id, account) in &totals.accounts {
-            let of = |counts: &[u64]| counts.get(Ring::Bulk as usize).copied().unwrap_or(0);
-            let lost = of(&account.over_budget).saturating_add(of(&account.ring_full));
+            let lost = account.dns_over_budget.saturating_add(account.dns_ring_full);
             if let Some((before, at)) = self.losses.get_mut(cgroup_id) {
                 if lost != *before {
                     (*before, *at) = (lost, Some(now));

@@ -136,15 +136,7 @@ fn what_is_not_known_is_unknown() {
 fn totals(lost: u64) -> Input {
     let mut records = [[0; agent_ebpf::shared::FATES]; agent_ebpf::shared::KINDS];
     records[agent_ebpf::wire::Kind::MetadataEnd.index()] = [10 + lost, 10, 0, 0, lost];
-    Input::KernelTotals(Box::new(KernelTotals {
-        records,
-        untracked_sockets: 0,
-        untracked_attempts: 0,
-        untracked_peers: 0,
-        overflow_accounts: 0,
-        unreadable_packets: 0,
-        accounts: Vec::new(),
-    }))
+    Input::KernelTotals(Box::new(KernelTotals { records, ..KernelTotals::default() }))
 }
 
 #[test]

@@ -234,15 +234,7 @@ fn account(outbound: u64, inbound_refused: u64, bytes_sent: u64) -> Account {
 }
 
 fn totals(accounts: &[(u64, Account)]) -> Input {
-    Input::KernelTotals(Box::new(KernelTotals {
-        records: Default::default(),
-        untracked_sockets: 0,
-        untracked_attempts: 0,
-        untracked_peers: 0,
-        overflow_accounts: 0,
-        unreadable_packets: 0,
-        accounts: accounts.to_vec(),
-    }))
+    Input::KernelTotals(Box::new(KernelTotals { accounts: accounts.to_vec(), ..KernelTotals::default() }))
 }
 
 type Shown = (&'static str, Option<&'static str>, u64, u64);

@@ -1,7 +1,6 @@
 //! How queries are paired with answers and counted.
 
 use agent_ebpf::shared::{Account, FATES, KINDS};
-use agent_ebpf::wire::Ring;
 
 use super::*;
 use crate::dns::queries::MAX_WAITING_OF_ONE;
@@ -15,9 +14,9 @@ fn feed(dns: &mut Dns, facts: impl IntoIterator<Item = DnsFact>) {
 /// The kernel's totals, with so many lost records of a cgroup.
 fn totals(dns: &mut Dns, second: u64, lost: &[(u64, u64)]) {
     let account = |lost: u64| {
-        let mut account = Account::default();
-        account.over_budget[Ring::Bulk as usize] = lost;
-        account
+        // What is merged of flows says nothing of DNS messages.
+        let ring_full = [0, 0, 7 * lost + 1];
+        Account { ring_full, dns_over_budget: lost / 2, dns_ring_full: lost - lost / 2, ..Account::default() }
     };
     let accounts = lost.iter().map(|(cgroup_id, lost)| (*cgroup_id, account(*lost))).collect();
     let totals = KernelTotals { records: [[0; FATES]; KINDS], accounts, ..KernelTotals::default() };

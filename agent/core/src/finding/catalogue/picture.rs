@@ -47,8 +47,9 @@ pub(super) const RECORD_FLOOD: Entry = Entry {
     ends: "",
     causes: &[
         ("flows", "connections and datagram flows"),
-        ("processes", "processes and cgroups"),
+        ("processes", "processes"),
         ("metadata", "requests to metadata services"),
+        ("dns", "DNS messages"),
     ],
     advice: "See what the pod does in a loop. Where it is meant to, raise kernel.bulk_ring_bytes or kernel.lifecycle_ring_bytes.",
     commands: &[

@@ -153,15 +153,20 @@ fn spans_in_which_something_was_not_seen_prove_nothing() {
 fn totals(accounts: &[(u64, [u64; 3])]) -> KernelTotals {
     let accounts =
         accounts.iter().map(|(id, over_budget)| (*id, Account { over_budget: *over_budget, ..Account::default() }));
-    KernelTotals {
-        records: Default::default(),
-        untracked_sockets: 0,
-        untracked_attempts: 0,
-        untracked_peers: 0,
-        overflow_accounts: 0,
-        unreadable_packets: 0,
-        accounts: accounts.collect(),
-    }
+    KernelTotals { accounts: accounts.collect(), ..KernelTotals::default() }
+}
+
+#[test]
+fn dns_messages_over_the_budget_are_not_called_flows() {
+    let mut bench = Bench::with_pods([pod(1)]);
+    let account = Account { dns_over_budget: 7, dns_ring_full: 9, ..Account::default() };
+    bench.feed(Input::KernelTotals(Box::new(KernelTotals {
+        accounts: vec![(pod_cgroup(1), account)],
+        ..KernelTotals::default()
+    })));
+    let row = bench.row(Code::RecordFlood);
+    assert_eq!((row.count, &*row.cause), (7, "dns"));
+    assert!(row.text.ends_with("so many were not told: 7 of DNS messages"), "{}", row.text);
 }
 
 #[test]
@@ -178,6 +183,13 @@ fn a_pod_over_its_budget_is_found_with_what_it_grew_by() {
     read(&mut bench, &[(pod_cgroup(1), [0, 2, 50])]);
     let row = bench.row(Code::RecordFlood);
     assert_eq!((row.count, &*row.cause, &*row.subject.pod), (52, "processes", "cart-1"));
+    assert!(
+        row.text.ends_with(
+            "so many were not told: 2 of processes; 10 of flows, whose bytes and connections are summed up and exact"
+        ),
+        "{}",
+        row.text
+    );
     // Deleted and made anew: what it shows counts from zero.
     read(&mut bench, &[(pod_cgroup(1), [0, 0, 7])]);
     assert_eq!(bench.row(Code::RecordFlood).count, 59);
