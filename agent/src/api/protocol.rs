@@ -102,6 +102,9 @@ pub(crate) struct Status {
     pub(crate) probes: Vec<Probe>,
     /// Every record's fate.
     pub(crate) books: Vec<Book>,
+    /// How often the kernel's counters were read so far: what the probes refused since the last time is in no book yet.
+    #[serde(default)]
+    pub(crate) readings: u64,
     /// Every source of the node's ceilings that was looked at.
     #[serde(default)]
     pub(crate) collectors: Vec<Collector>,

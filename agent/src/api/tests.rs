@@ -120,6 +120,7 @@ fn some_status() -> Status {
         node: "node-1".to_owned(),
         pid: 1,
         probes: vec![Probe { name: "tcp".to_owned(), gives: "connections".to_owned(), required: true, refused: None }],
+        readings: 3,
         books: vec![Book { kind: "tcp_end".to_owned(), seen: 3, pending: 1, fates: [("stored".to_owned(), 2)].into() }],
         ec2: Some(Ec2Status {
             enabled: true,

@@ -81,6 +81,7 @@ struct BooksReport<'a> {
     node: &'a str,
     balanced: bool,
     books: &'a [Book],
+    readings: u64,
 }
 
 impl Doctor {
@@ -114,9 +115,9 @@ impl Doctor {
     }
 
     fn show_books(&self) -> anyhow::Result<Exit> {
-        let Status { node, books, .. } = client::status(&self.socket.socket)?;
+        let Status { node, books, readings, .. } = client::status(&self.socket.socket)?;
         let balanced = books.iter().all(Book::balances);
-        let report = BooksReport { schema: SCHEMA, kind: "books", node: &node, balanced, books: &books };
+        let report = BooksReport { schema: SCHEMA, kind: "books", node: &node, balanced, books: &books, readings };
         print(&match self.output {
             Shape::Json => format!("{}\n", json(&report)),
             Shape::Text => books_text(&books, balanced),

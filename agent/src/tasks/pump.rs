@@ -66,6 +66,8 @@ pub(super) struct Pump {
     secure: Option<web::Standing>,
     ticks: u32,
     exe_reads: u32,
+    /// Readings of the kernel's counters.
+    readings: u64,
     now: BootNs,
     /// What each source of the node's ceilings said last: one entry each, of a closed list.
     collectors: BTreeMap<capacity::Collector, Collector>,
@@ -129,6 +131,7 @@ impl Pump {
             secure: None,
             ticks: 0,
             exe_reads: 0,
+            readings: 0,
             now: BootNs(0),
             collectors: BTreeMap::new(),
             wall: WallNs(0),
@@ -299,6 +302,7 @@ impl Pump {
                 // What runs now is the last of the programs that a process went through, not this one.
                 Input::Exec(fact) => Some(fact.process.owner).filter(|owner| last_exec.get(owner) == Some(&index)),
                 Input::KernelTotals(totals) => {
+                    self.readings += 1;
                     self.outlets.telemetry.kernel_totals(totals);
                     None
                 }
@@ -402,7 +406,16 @@ impl Pump {
         let ec2 = Some(self.ec2.status(&self.engine, self.wall));
         let exports = self.outlets.sinks.status(self.wall);
         let secure = self.secure.as_ref().map(web::Standing::status);
-        Status { books: books.collect(), collectors, ec2, history, exports, secure, ..self.outlets.status.clone() }
+        Status {
+            books: books.collect(),
+            readings: self.readings,
+            collectors,
+            ec2,
+            history,
+            exports,
+            secure,
+            ..self.outlets.status.clone()
+        }
     }
 }
 
