@@ -43,7 +43,10 @@ pub struct Agent {
 pub struct Books {
     /// Whether the agent itself says that they balance.
     pub balanced: bool,
-    books: Vec<Book>,
+    /// How often the kernel's counters had been read.
+    pub readings: u64,
+    #[serde(rename = "books")]
+    kinds: Vec<Book>,
 }
 
 /// What became of the records of one kind.
@@ -129,6 +132,14 @@ impl Agent {
         Ok(agent)
     }
 
+    /// As [`Agent::with`], started by a shell that runs a script first, which may replace itself by what ends in
+    /// `"$@"`.
+    pub fn within(script: &str, configuration: Value) -> Result<Self> {
+        let mut agent = Self::spawn(None, "json", configuration, &[], &[], Some(script))?;
+        agent.wait_until_ready()?;
+        Ok(agent)
+    }
+
     /// As [`Agent::silent_in`], and waits for nothing.
     pub fn launch_silent_in(namespace: Option<Arc<Namespace>>, configuration: Value) -> Result<Self> {
         Self::launch_in(namespace, "none", configuration, &[], &[])
@@ -146,6 +157,17 @@ impl Agent {
         environment: &[(&str, &str)],
         arguments: &[&str],
     ) -> Result<Self> {
+        Self::spawn(namespace, output, configuration, environment, arguments, None)
+    }
+
+    fn spawn(
+        namespace: Option<Arc<Namespace>>,
+        output: &str,
+        configuration: Value,
+        environment: &[(&str, &str)],
+        arguments: &[&str],
+        script: Option<&str>,
+    ) -> Result<Self> {
         let home = tempfile::tempdir().context("make a directory")?;
         let metrics = free_port()?;
         let path = write_configuration(home.path(), metrics, configuration)?;
@@ -153,7 +175,15 @@ impl Agent {
         let stderr = File::create(home.path().join("stderr")).context("create a file for standard error")?;
         // A child process belongs to the namespace of the thread that starts it.
         let spawn = || {
-            Command::new(&program)
+            let mut command = match script {
+                None => Command::new(&program),
+                Some(script) => {
+                    let mut shell = Command::new("sh");
+                    shell.args(["-ec", &format!("{script}\nexec \"$@\""), "sh"]).arg(&program);
+                    shell
+                }
+            };
+            command
                 .args(["run", "-o", output, "--config"])
                 .arg(path)
                 .args(arguments)
@@ -246,10 +276,23 @@ impl Agent {
     /// As [`Agent::books`], once nothing is pending and at least so many records of
     /// a kind were seen: the agent reads the kernel's counters about once a second.
     pub fn books_with(&self, kind: &str, seen: u64) -> Result<Books> {
+        self.books_when(kind, seen, 0)
+    }
+
+    /// As [`Agent::books_with`], and read after all that happened until now: what the kernel refused is known by its
+    /// counters alone, of which one reading may be under way.
+    pub fn settled_books_with(&self, kind: &str, seen: u64) -> Result<Books> {
+        self.books_when(kind, seen, self.books()?.readings + 2)
+    }
+
+    fn books_when(&self, kind: &str, seen: u64, readings: u64) -> Result<Books> {
         let deadline = Instant::now() + scale::deadline();
         loop {
             let books = self.books()?;
-            if books.of(kind)?.seen >= seen && books.books.iter().all(|book| book.pending == 0) {
+            if books.readings >= readings
+                && books.of(kind)?.seen >= seen
+                && books.kinds.iter().all(|book| book.pending == 0)
+            {
                 return Ok(books);
             }
             anyhow::ensure!(Instant::now() < deadline, "not {seen} {kind} records, or some are pending: {books:?}");
@@ -286,6 +329,11 @@ impl Agent {
         let lines = std::mem::take(&mut *self.lines.lock().unwrap_or_else(PoisonError::into_inner));
         let home = std::mem::replace(&mut self.home, tempfile::tempdir().context("make a directory")?);
         Ok(Finished { rows: Rows::parse(&lines)?, stdout: lines.join("\n"), stderr, home })
+    }
+
+    /// Waits for its end by somebody else's doing.
+    pub fn wait_for_end(&mut self) -> Result<ExitStatus> {
+        self.wait()
     }
 
     fn signal(&self, signal: Signal) -> Result<()> {
@@ -326,7 +374,8 @@ impl Agent {
         }
     }
 
-    fn stderr(&self) -> String {
+    /// What it said on standard error so far.
+    pub fn stderr(&self) -> String {
         fs::read_to_string(self.home.path().join("stderr")).unwrap_or_default()
     }
 }
@@ -345,17 +394,17 @@ impl Drop for Agent {
 impl Books {
     /// The books of all kinds.
     pub fn all(&self) -> impl Iterator<Item = &Book> {
-        self.books.iter()
+        self.kinds.iter()
     }
 
     /// The book of a kind.
     pub fn of(&self, kind: &str) -> Result<&Book> {
-        self.books.iter().find(|book| book.kind == kind).with_context(|| format!("no book of {kind}: {self:?}"))
+        self.kinds.iter().find(|book| book.kind == kind).with_context(|| format!("no book of {kind}: {self:?}"))
     }
 
     /// Every record seen has one fate, in every book.
     pub fn check(&self) -> Result<()> {
-        for book in &self.books {
+        for book in &self.kinds {
             let fates: u64 = book.fates.values().sum();
             anyhow::ensure!(book.seen == fates + book.pending, "does not add up: {book:?}");
         }
@@ -477,6 +526,8 @@ pub fn write_configuration(home: &Path, metrics: SocketAddr, configuration: Valu
         "data_dir": home.join("data"),
         "fold_seconds": 1,
         "metrics": { "listen": metrics },
+        // How fast a machine is decides no test.
+        "kernel": { "cpu_percent": 0 },
     });
     merge(&mut whole, configuration);
     let path = home.join("config.yaml");

@@ -10,6 +10,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+/// Programs that the kernel lets stand beside one another on a hook of a control group (`BPF_CGROUP_MAX_PROGS`).
+const CROWD: usize = 64;
 /// Commands of `enum bpf_cmd`.
 const PROG_LOAD: i32 = 5;
 const PROG_ATTACH: i32 = 8;
@@ -21,10 +23,16 @@ const LINK_GET_NEXT_ID: i32 = 31;
 const CGROUP_SOCK_ADDR: u32 = 18;
 /// `BPF_CGROUP_INET4_CONNECT`.
 const INET4_CONNECT: u32 = 10;
+/// `BPF_PROG_TYPE_SOCK_OPS`.
+const SOCK_OPS: u32 = 13;
+/// `BPF_CGROUP_SOCK_OPS`.
+const OF_SOCK_OPS: u32 = 3;
 /// `BPF_F_ALLOW_MULTI`.
 const ALLOW_MULTI: u32 = 2;
 /// `r0 = 0; exit`: a connect program's way to refuse.
 const REFUSE: [u64; 2] = [0x0000_0000_0000_00b7, 0x0000_0000_0000_0095];
+/// `r0 = 1; exit`: what changes nothing.
+const PASS: [u64; 2] = [0x0000_0001_0000_00b7, 0x0000_0000_0000_0095];
 
 /// Ids of BPF objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -79,37 +87,85 @@ impl Objects {
     }
 }
 
+/// A hook of a control group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// `connect(2)` over IPv4.
+    Connect4,
+    /// TCP's states.
+    SockOps,
+}
+
+impl Hook {
+    /// Type of program, type of attachment.
+    fn types(self) -> (u32, u32) {
+        match self {
+            Self::Connect4 => (CGROUP_SOCK_ADDR, INET4_CONNECT),
+            Self::SockOps => (SOCK_OPS, OF_SOCK_OPS),
+        }
+    }
+}
+
+/// As many programs of "another party" as fit on a hook of a control group, so that nobody else's does, until dropped.
+#[derive(Debug)]
+pub struct Crowd(Vec<Attached>);
+
+impl Crowd {
+    /// Attaches them.
+    pub fn attach(cgroup: &Path, hook: Hook) -> Result<Self> {
+        (0..CROWD).map(|_| Attached::new(cgroup, hook, &PASS)).collect::<Result<_>>().map(Self)
+    }
+
+    /// How many.
+    pub fn programs(&self) -> usize {
+        self.0.len()
+    }
+}
+
 /// A connect program that refuses every IPv4 connect from a control group, until dropped.
 #[derive(Debug)]
 pub struct Refusal {
+    _program: Attached,
+}
+
+/// A program on a hook of a control group, until dropped.
+#[derive(Debug)]
+struct Attached {
     cgroup: File,
     program: OwnedFd,
+    hook: Hook,
 }
 
 impl Refusal {
     /// Attaches it, beside programs of others.
     pub fn attach(cgroup: &Path) -> Result<Self> {
-        let program = load().context("load a connect program")?;
+        Ok(Self { _program: Attached::new(cgroup, Hook::Connect4, &REFUSE)? })
+    }
+}
+
+impl Attached {
+    fn new(cgroup: &Path, hook: Hook, instructions: &[u64; 2]) -> Result<Self> {
+        let program = load(hook, instructions).context("load a program")?;
         let cgroup = File::open(cgroup).with_context(|| format!("open {}", cgroup.display()))?;
-        let refusal = Self { cgroup, program };
-        bpf(PROG_ATTACH, &mut refusal.attribute(ALLOW_MULTI)).context("attach a connect program")?;
-        Ok(refusal)
+        let this = Self { cgroup, program, hook };
+        bpf(PROG_ATTACH, &mut this.attribute(ALLOW_MULTI)).context("attach a program")?;
+        Ok(this)
     }
 
     fn attribute(&self, flags: u32) -> Attach {
         Attach {
             target: self.cgroup.as_raw_fd().cast_unsigned(),
             program: self.program.as_raw_fd().cast_unsigned(),
-            kind: INET4_CONNECT,
+            kind: self.hook.types().1,
             flags,
         }
     }
 }
 
-impl Drop for Refusal {
+impl Drop for Attached {
     fn drop(&mut self) {
         if let Err(error) = bpf(PROG_DETACH, &mut self.attribute(0)) {
-            eprintln!("detach a connect program: {error}");
+            eprintln!("detach a program: {error}");
         }
     }
 }
@@ -148,21 +204,22 @@ struct Walk {
     flags: u32,
 }
 
-fn load() -> Result<OwnedFd> {
+fn load(hook: Hook, instructions: &[u64; 2]) -> Result<OwnedFd> {
+    let (kind, attach_kind) = hook.types();
     let license = CString::new("Apache-2.0").context("name a license")?;
     let mut attribute = Load {
-        kind: CGROUP_SOCK_ADDR,
+        kind,
         instruction_count: 2,
-        instructions: REFUSE.as_ptr().addr() as u64,
+        instructions: instructions.as_ptr().addr() as u64,
         license: license.as_ptr().addr() as u64,
         log_level: 0,
         log_size: 0,
         log: 0,
         kernel_version: 0,
         flags: 0,
-        name: *b"refuse_connect\0\0",
+        name: *b"others_program\0\0",
         interface: 0,
-        attach_kind: INET4_CONNECT,
+        attach_kind,
     };
     let fd = bpf(PROG_LOAD, &mut attribute)?;
     // SAFETY: the kernel has just made this descriptor, and nobody else knows it.

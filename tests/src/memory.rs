@@ -5,10 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
+
+use crate::memory_group::{Version, controller};
 
 /// Bytes resident for an agent.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -101,12 +103,6 @@ pub struct Charged {
     version: Version,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Version {
-    One,
-    Two,
-}
-
 impl Charged {
     /// Puts a process that just started into a memory cgroup, where there is a memory controller.
     pub fn of(pid: u32) -> Result<Option<Self>> {
@@ -136,24 +132,4 @@ impl Drop for Charged {
             eprintln!("remove {}: {error}", self.directory.display());
         }
     }
-}
-
-/// Where a memory cgroup can be made, by the text of a `mountinfo` file.
-fn controller(mounts: &str) -> Option<(PathBuf, Version)> {
-    mounts.lines().find_map(|line| {
-        let (mount, filesystem) = line.split_once(" - ")?;
-        let root = PathBuf::from(mount.split(' ').nth(4)?);
-        let mut words = filesystem.split(' ');
-        match words.next()? {
-            "cgroup" if words.nth(1)?.split(',').any(|option| option == "memory") => Some((root, Version::One)),
-            "cgroup2" if has_memory(&root) => Some((root, Version::Two)),
-            _ => None,
-        }
-    })
-}
-
-/// Whether cgroups right below a cgroup2 directory have the controller.
-fn has_memory(root: &Path) -> bool {
-    let controllers = fs::read_to_string(root.join("cgroup.subtree_control")).unwrap_or_default();
-    controllers.split_whitespace().any(|controller| controller == "memory")
 }

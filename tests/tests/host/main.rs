@@ -7,6 +7,8 @@ mod clients;
 mod command_line;
 mod devices;
 mod dns;
+mod faults;
+mod floods;
 mod forecast;
 mod history;
 mod manifest;

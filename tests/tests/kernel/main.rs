@@ -12,5 +12,6 @@ mod older;
 mod outcomes;
 mod overload;
 mod owners;
+mod sampling;
 mod sockets;
 mod stop;
