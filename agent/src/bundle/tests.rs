@@ -1,7 +1,7 @@
 //! Bundles that are whole, cut, changed, and added to.
 
 use std::fs;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +9,7 @@ use agent_core::time::WallNs;
 use serde_json::json;
 
 use super::verify::What;
+use super::write::Draft;
 use super::{Error, MANIFEST, Manifest, Target, Writer, verify};
 
 fn manifest() -> Manifest {
@@ -118,6 +119,23 @@ fn a_bundle_that_cannot_be_made_leaves_nothing() {
     let left: Vec<_> = fs::read_dir(directory.path()).expect("lists").map(|entry| entry.expect("one").path()).collect();
     assert_eq!(left, [path]);
     assert!(matches!(make(&directory.path().join("nowhere/x"), false), Err(Error::Write(..))));
+}
+
+/// Whoever is interrupted leaves nothing: what is written has no name until it is whole.
+#[test]
+fn a_bundle_that_is_being_written_has_no_name() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let names = || fs::read_dir(directory.path()).expect("lists").count();
+    let target = Target::new(&directory.path().join("incident.tar.zst"), false).expect("is free");
+    let mut part = target.part("rows.jsonl").expect("begins");
+    part.line("{}").expect("a line");
+    let mut draft = Draft::new(directory.path()).expect("begins");
+    draft.write_all(&vec![7; 100_000]).expect("writes");
+    draft.flush().expect("writes");
+    assert_eq!(names(), 0, "one that is interrupted now stays");
+    drop(draft);
+    target.write(manifest(), vec![part]).expect("is made");
+    assert_eq!(names(), 1);
 }
 
 #[test]

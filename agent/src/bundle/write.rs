@@ -1,10 +1,13 @@
 //! Makes a bundle: its files are gathered first, for the manifest at the front names their sums.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, BufWriter, Seek as _, Write};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use agent_core::time::WallNs;
+use rustix::fs::{AtFlags, CWD, linkat};
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 
@@ -31,6 +34,13 @@ pub(crate) struct Part {
     sum: Sha256,
     bytes: u64,
     lines: u64,
+}
+
+/// A bundle while it is written. It has no name, and so goes with this process however that ends; where the file system has no
+/// such files its name is hidden.
+pub(super) enum Draft {
+    Nameless(File),
+    Hidden(NamedTempFile),
 }
 
 // === impl Target ===
@@ -74,8 +84,7 @@ impl Target {
     }
 
     fn try_write(&self, manifest: &Manifest, parts: Vec<Part>) -> io::Result<String> {
-        // Whatever the mask of this process is, a temporary file is its owner's alone. Unless it is named at the end it goes.
-        let file = tempfile::Builder::new().prefix(".sekisho-evidence-").tempfile_in(&self.directory)?;
+        let file = Draft::new(&self.directory)?;
         let mut encoder = zstd::Encoder::new(BufWriter::new(file), LEVEL)?;
         encoder.include_checksum(true)?;
         let mut archive = tar::Builder::new(encoder);
@@ -95,12 +104,67 @@ impl Target {
     }
 
     /// Gives the whole file its name, on disk.
-    fn name(&self, file: NamedTempFile) -> io::Result<()> {
-        file.as_file().sync_all()?;
-        let named = if self.force { file.persist(&self.path) } else { file.persist_noclobber(&self.path) };
-        named.map_err(|error| error.error)?;
+    fn name(&self, draft: Draft) -> io::Result<()> {
+        draft.file().sync_all()?;
+        match draft {
+            Draft::Nameless(file) if self.force => {
+                hidden().make_in(&self.directory, |path| link(&file, path))?.persist(&self.path)?;
+            }
+            Draft::Nameless(file) => link(&file, &self.path)?,
+            Draft::Hidden(file) if self.force => drop(file.persist(&self.path)?),
+            Draft::Hidden(file) => drop(file.persist_noclobber(&self.path)?),
+        }
         File::open(&self.directory)?.sync_all()
     }
+}
+
+// === impl Draft ===
+
+impl Draft {
+    /// In a directory, for its owner alone, whatever the mask of this process is.
+    pub(super) fn new(directory: &Path) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        options.write(true).mode(FILE_MODE).custom_flags(libc::O_TMPFILE);
+        // It is given its name through there.
+        let has_names = Path::new("/proc/self/fd").is_dir();
+        match options.open(directory).ok().filter(|_| has_names) {
+            Some(file) => {
+                file.set_permissions(Permissions::from_mode(FILE_MODE))?;
+                Ok(Self::Nameless(file))
+            }
+            None => hidden().tempfile_in(directory).map(Self::Hidden),
+        }
+    }
+
+    fn file(&self) -> &File {
+        match self {
+            Self::Nameless(file) => file,
+            Self::Hidden(file) => file.as_file(),
+        }
+    }
+}
+
+impl Write for Draft {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file().flush()
+    }
+}
+
+/// A name for a moment.
+fn hidden() -> tempfile::Builder<'static, 'static> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".sekisho-evidence-");
+    builder
+}
+
+/// Gives a file without a name one that is free.
+fn link(file: &File, path: &Path) -> io::Result<()> {
+    let of = format!("/proc/self/fd/{}", file.as_raw_fd());
+    Ok(linkat(CWD, of, CWD, path, AtFlags::SYMLINK_FOLLOW)?)
 }
 
 // === impl Part ===
