@@ -13,6 +13,8 @@ use system_tests::metrics::{self, Metrics};
 use system_tests::rows::Rows;
 use system_tests::{Agent, Lab, Pod, Sum, Wire, agent, scale};
 
+/// Bytes of a disk that is made for a test: what ext4 needs for itself, and some files of a history.
+const DISK_BYTES: u64 = 64 << 20;
 /// Between two looks at something that must come.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -97,15 +99,43 @@ struct Small {
 }
 
 impl Small {
-    fn start(mount: &str) -> Result<Self> {
+    /// In memory, with these options.
+    fn start(options: &str) -> Result<Self> {
         let home = tempfile::tempdir().context("make a directory")?;
+        Self::on(home, &format!("mount -t tmpfs -o {options} tmpfs"))
+    }
+
+    /// On a disk of its own, which the kernel turns read-only when it is broken.
+    fn on_disk() -> Result<Self> {
+        let home = tempfile::tempdir().context("make a directory")?;
+        let image = home.path().join("disk");
+        File::create(&image).and_then(|file| file.set_len(DISK_BYTES)).context("make a disk")?;
+        let made = Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image).output().context("run mkfs.ext4")?;
+        ensure!(made.status.success(), "mkfs.ext4: {}", String::from_utf8_lossy(&made.stderr));
+        let image = image.to_str().context("a path of UTF-8")?;
+        let mount = format!("mount -t ext4 -o loop,errors=remount-ro '{image}'");
+        Self::on(home, &mount)
+    }
+
+    /// The disk breaks, as far as its file system knows.
+    fn break_disk(&self) -> Result<()> {
+        let mounts = fs::read_to_string(format!("/proc/{}/mounts", self.child.id())).context("read mounts")?;
+        let data = self.home.path().join("data");
+        let mut mounts = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+        let mount = mounts.find(|mount| mount.get(1).is_some_and(|at| Path::new(at) == data)).context("no mount")?;
+        let device = mount.first().and_then(|device| device.strip_prefix("/dev/")).context("no device")?;
+        fs::write(format!("/sys/fs/ext4/{device}/trigger_fs_error"), "1").context("break the disk")
+    }
+
+    /// In a home, with what mounts a data directory there.
+    fn on(home: tempfile::TempDir, mount: &str) -> Result<Self> {
         let data = home.path().join("data");
         fs::create_dir(&data).context("make a directory")?;
         let metrics = agent::free_port()?;
         let configuration = agent::write_configuration(home.path(), metrics, json!({}))?;
         let child = Command::new("unshare")
             .args(["--mount", "--propagation", "private", "sh", "-c"])
-            .arg(format!("mount -t tmpfs -o {mount} tmpfs \"$1\" && exec \"$2\" run -o none --config \"$3\""))
+            .arg(format!("{mount} \"$1\" && exec \"$2\" run -o none --config \"$3\""))
             .arg("sh")
             .args([&data, &agent::program()?, &configuration])
             .stdin(Stdio::null())
@@ -140,6 +170,14 @@ impl Small {
         Ok(samples.next().with_context(|| format!("no {series}"))?.value)
     }
 
+    /// Where the data directory is what the agent sees.
+    fn timeline(&self, arguments: &[&str]) -> Result<Output> {
+        let mut command = Command::new("nsenter");
+        command.args(["--mount", "--target"]).arg(self.child.id().to_string()).arg(agent::program()?);
+        command.args(["timeline", "--data-dir"]).arg(self.home.path().join("data")).args(arguments);
+        command.output().context("run sekisho timeline by nsenter")
+    }
+
     fn doctor(&self, arguments: &[&str]) -> Result<Output> {
         let socket = self.home.path().join("agent.sock");
         let socket = socket.to_str().context("a path of UTF-8")?;
@@ -158,6 +196,28 @@ impl Drop for Small {
     }
 }
 
+/// Rows are lost, and it is said everywhere: in the metrics, by doctor, and in books that balance.
+fn costs_rows(small: &Small, mut load: impl FnMut() -> Result<()>) -> Result<()> {
+    wait_for("lost rows", || {
+        load()?;
+        Ok(small.value("sekisho_history_rows_total lost")? > 0.0)
+    })?;
+    ensure!(small.value("sekisho_history_writable")? < 0.5, "it says that it can be written");
+    wait_for("doctor to say so", || {
+        let doctor: Value = serde_json::from_slice(&small.doctor(&[])?.stdout).context("doctor prints no JSON")?;
+        let checks = doctor["checks"].as_array().context("checks")?;
+        let history = checks.iter().find(|check| check["name"] == "history").context("a check of the history")?;
+        Ok(history["state"] == "degraded")
+    })?;
+    wait_for("the loss in books that balance", || {
+        let books: Value = serde_json::from_slice(&small.doctor(&["--books"])?.stdout).context("no books")?;
+        ensure!(books["balanced"] == true, "{books}");
+        let books = books["books"].as_array().context("books")?;
+        Ok(books.iter().any(|book| book["fates"]["lost_store"].as_u64() > Some(0)))
+    })?;
+    Ok(())
+}
+
 /// Somebody fills the disk: the agent goes on, its rows are lost and counted, its books balance; and it stores again once
 /// there is room.
 #[test]
@@ -174,23 +234,7 @@ fn a_full_disk_costs_rows_that_are_counted() -> Result<()> {
     let mut file = File::create(&filler).context("create a file that fills the disk")?;
     while file.write_all(&[0; 4_096]).is_ok() {}
     drop(file);
-    wait_for("lost rows", || {
-        client.load_http(address, 20, 4)?;
-        Ok(small.value("sekisho_history_rows_total lost")? > 0.0)
-    })?;
-    ensure!(small.value("sekisho_history_writable")? < 0.5, "it says that it can be written");
-    wait_for("doctor to say so", || {
-        let doctor: Value = serde_json::from_slice(&small.doctor(&[])?.stdout).context("doctor prints no JSON")?;
-        let checks = doctor["checks"].as_array().context("checks")?;
-        let history = checks.iter().find(|check| check["name"] == "history").context("a check of the history")?;
-        Ok(history["state"] == "degraded")
-    })?;
-    wait_for("the loss in books that balance", || {
-        let books: Value = serde_json::from_slice(&small.doctor(&["--books"])?.stdout).context("no books")?;
-        ensure!(books["balanced"] == true, "{books}");
-        let books = books["books"].as_array().context("books")?;
-        Ok(books.iter().any(|book| book["fates"]["lost_store"].as_u64() > Some(0)))
-    })?;
+    costs_rows(&small, || client.load_http(address, 20, 4).map(drop))?;
 
     fs::remove_file(&filler).context("make room")?;
     let before = small.value("sekisho_history_rows_total stored")?;
@@ -200,6 +244,37 @@ fn a_full_disk_costs_rows_that_are_counted() -> Result<()> {
     })?;
     let said = small.stderr().matches("the history cannot be written").count();
     ensure!(said <= 3, "the log says so {said} times: {}", small.stderr());
+    Ok(())
+}
+
+/// The disk breaks, and the kernel turns it read-only under the running agent: the agent goes on, its rows are lost and
+/// counted, its books balance, what was stored before can be read, and it stops as ever.
+#[test]
+fn a_disk_that_turns_read_only_costs_rows_that_are_counted() -> Result<()> {
+    let lab = Lab::new(Wire::Veth)?;
+    let (web, caller) = (Pod::new()?, Pod::new()?);
+    let mut small = Small::on_disk()?;
+    let (mut server, mut client) = (web.actor(&lab.server)?, caller.actor(&lab.client)?);
+    let address = server.serve_http(lab.server_v4(0))?;
+    let stored = |small: &Small| -> Result<u64> {
+        let told = small.timeline(&["--uid", &caller.uid, "--kind", "flow", "-o", "json"])?;
+        Ok(Sum::over(Rows::parse(&lines(&told))?.flows_of(&caller)).connections)
+    };
+    client.load_http(address, 20, 4)?;
+    wait_for("stored rows", || Ok(stored(&small)? == 20))?;
+
+    small.break_disk()?;
+    let probe = small.data().join("probe");
+    ensure!(File::create(&probe).is_err(), "the disk can be written");
+    costs_rows(&small, || client.load_http(address, 20, 4).map(drop))?;
+    assert_eq!(stored(&small)?, 20, "what was stored before it broke");
+    let said = small.stderr().matches("the history cannot be written").count();
+    ensure!(said == 1, "the log says so {said} times: {}", small.stderr());
+
+    let pid = rustix::process::Pid::from_child(&small.child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).context("stop the agent")?;
+    let status = small.child.wait().context("wait for the agent")?;
+    ensure!(status.success(), "the agent ended with {status}: {}", small.stderr());
     Ok(())
 }
 

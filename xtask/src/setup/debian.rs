@@ -52,6 +52,7 @@ const PACKAGES: &[Package] = &[
     program("conntrack", "conntrack", Need::Test, "tests compare translated connections with it"),
     file("dnsmasq-base", "/usr/sbin/dnsmasq", Need::Test, "a name server that the tests ask"),
     program("bind9-dnsutils", "dig", Need::Test, "one of the clients that ask it"),
+    file("e2fsprogs", "/usr/sbin/mkfs.ext4", Need::Test, "makes a disk that a test breaks"),
     program("curl", "curl", Need::Test, "one of the clients that the tests watch"),
     program("python3", "python3", Need::Test, "the AWS SDK and the AWS CLI, two more clients"),
     file("python3-venv", "/usr/share/doc/python3-venv", Need::Test, "keeps them apart from the machine's own Python"),
