@@ -26,6 +26,9 @@
 //! **Commits are synced** (`synchronous=full`): requests, findings and gaps a quarter of a second after they were said,
 //! the rest after two. Rows that the disk does not take are lost, counted, and written off in the books as `lost_store`;
 //! nobody waits for the disk but the thread that writes.
+//!
+//! **After a crash of the machine a new file**: rows can be read before they are synced, and a power cut may take them back. Their ids
+//! may have been shipped, and must not come to name other rows.
 
 mod codes;
 mod error;

@@ -12,7 +12,7 @@ use super::files::{self, Segment};
 use crate::bundle::Writer;
 
 pub(super) mod decode;
-mod merge;
+pub(super) mod merge;
 pub(super) mod open;
 mod query;
 

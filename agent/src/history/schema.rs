@@ -1,5 +1,6 @@
 //! What a file holds: the tables, their version, and how a file is opened for writing.
 
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -35,6 +36,9 @@ pub(super) const FOLD_BITS: u32 = 15;
 const CACHE_KIB: i64 = 4_096;
 /// A reader holds a lock that the writer needs for moments only; one that stands still is not waited for.
 pub(super) const BUSY_WAIT: Duration = Duration::from_millis(250);
+
+/// Where a file's header says `user_version`, <https://www.sqlite.org/fileformat2.html#the_database_header>.
+const USER_VERSION_AT: u64 = 60;
 
 /// Why a file cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +96,17 @@ pub(super) fn open(path: &Path, pages_max: u64) -> Result<Connection, Unusable> 
     }
     keep_journal(&mut file)?;
     Ok(file)
+}
+
+/// Whether a file without a log has its tables: its header says their version. A crash of the machine may leave one without.
+/// One that cannot be read at all is no empty one.
+pub(super) fn is_begun(path: &Path) -> bool {
+    let mut version = [0; 4];
+    let read = std::fs::File::open(path).and_then(|file| file.read_exact_at(&mut version, USER_VERSION_AT));
+    match read {
+        Ok(()) => version != [0; 4],
+        Err(error) => error.kind() != std::io::ErrorKind::UnexpectedEof,
+    }
 }
 
 /// Whether rows of a file tell in which order they were written.

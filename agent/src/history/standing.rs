@@ -51,8 +51,11 @@ impl Standing {
         self.written.as_ref()
     }
 
+    /// Where the run stands, once what is written next is written. Until its rings said the first word, what the run before
+    /// left of them holds: who is killed by then must not leave less than he found.
     pub(super) fn mark(&mut self, mark: Option<Mark>) {
-        self.mark = mark.or(self.mark);
+        let says_less = |mark: &Mark| mark.kernel.is_none() && self.written.is_some_and(|left| left.kernel.is_some());
+        self.mark = mark.filter(|mark| !says_less(mark)).or(self.mark);
     }
 
     pub(super) fn settle(&mut self, records: impl IntoIterator<Item = (Ledger, u64)>) {

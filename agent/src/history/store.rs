@@ -66,7 +66,7 @@ pub(super) struct Store {
     _lock: files::Lock,
     /// Number of the next file.
     next: u64,
-    /// Files up to this number had no more room.
+    /// Files up to this number are not written on: they have no more room, cannot be written, or may lack rows.
     full: u64,
     /// When this run began.
     started: WallNs,
@@ -99,9 +99,13 @@ impl Store {
         let left = files::list(&directory).map_err(|error| Error::Directory(directory.clone(), error))?;
         let bounds = Bounds::new(options.quota_bytes, options.free_percent, quota::disk(&directory));
         let next = left.last().map_or(1, |last| last.number.saturating_add(1));
-        let before = left.iter().rev().filter(|segment| !segment.broken).find_map(standing::before);
+        let mut whole = left.iter().rev().filter(|segment| !segment.broken);
+        let before = whole.find_map(|segment| Some((segment.number, standing::before(segment)?)));
         let continues = options.continues;
         let told = if continues.is_some() { standing::told(&left) } else { Told::default() };
+        let full = before.as_ref().filter(|(_, before)| may_lack_rows(before, options.boot_id.as_deref()));
+        let full = full.map_or(0, |(number, _)| *number);
+        let before = before.map(|(_, before)| before);
         let mut store = Self {
             options,
             bounds,
@@ -109,7 +113,7 @@ impl Store {
             current: None,
             _lock: lock,
             next,
-            full: 0,
+            full,
             started: now,
             standing: Standing::new(before, continues),
             told,
@@ -403,6 +407,11 @@ impl Store {
             _ => Error::Files(self.options.directory.clone(), error),
         }
     }
+}
+
+/// Whether the machine may have taken back rows that somebody saw before they were synced. Their ids must name no other rows.
+fn may_lack_rows(before: &Before, boot_id: Option<&str>) -> bool {
+    !before.is_ended && before.boot_id.is_some() && before.boot_id.as_deref() != boot_id
 }
 
 /// Release and machine of the running kernel.

@@ -1,10 +1,13 @@
-//! The store on real files: what comes back, quota, faults of disks, damage, SIGKILL.
+//! The store on real files: what comes back, quota, faults of disks, damage, SIGKILL, power cuts.
 
 mod crash;
+mod disk;
 mod faults;
 mod figures;
 mod objects;
 mod others;
+mod plans;
+mod power;
 mod quota;
 pub(super) mod read;
 mod runs;

@@ -199,6 +199,13 @@ fn prepare(file: &Connection, query: &Query) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// All statements of a query on tables of rows, with their values.
+#[cfg(test)]
+pub(in crate::history) fn statements(file: &Connection, query: &Query) -> rusqlite::Result<Vec<(String, Vec<Value>)>> {
+    prepare(file, query)?;
+    Ok(selects(file, query)?.into_iter().map(|select| (select.sql, select.values)).collect())
+}
+
 /// Whether flows are found by their fixed part, and not by reading all of them.
 fn is_narrow(query: &Query) -> bool {
     !query.who().is_empty() || !query.addresses(&["ip"]).is_empty() || !query.names.is_empty()

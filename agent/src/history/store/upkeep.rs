@@ -43,10 +43,11 @@ impl Store {
         segment.remove().map_err(|error| self.failed(error))
     }
 
-    /// Ends a file that a killed run left open, so that it is whole by itself; puts it aside when it cannot be read.
+    /// Ends a file that a killed run left open, so that it is whole by itself, also one that was only just made; puts it
+    /// aside when it cannot be read.
     pub(super) fn recover(&mut self, segment: &Segment, now: WallNs) -> Result<(), Error> {
         let log = std::fs::metadata(segment.beside("-wal")).map_or(0, |log| log.len());
-        if log == 0 {
+        if log == 0 && schema::is_begun(&segment.path) {
             return Ok(());
         }
         match schema::open(&segment.path, 2 * self.bounds.segment_bytes() / PAGE_BYTES) {

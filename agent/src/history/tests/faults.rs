@@ -73,6 +73,21 @@ fn an_empty_file_of_a_crash_at_its_birth_is_taken_up() {
     assert_eq!(files::list(directory.path()).expect("lists").len(), 1);
 }
 
+/// As above, and the machine comes back on another day: the file is not written on, and is one that can be read.
+#[test]
+fn a_file_that_was_only_begun_is_made_whole() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let empty = files::create(directory.path(), 1, at(0)).expect("creates");
+    let begun = files::create(directory.path(), 2, at(0)).expect("creates");
+    let file = rusqlite::Connection::open(&begun.path).expect("opens");
+    file.pragma_update(None, "application_id", crate::history::schema::APPLICATION_ID).expect("writes");
+    drop(file);
+    let mut store = Store::open(options(directory.path(), 64 * MIB), at(90_000)).expect("opens");
+    assert_eq!(store.write(&shared([flow(1, 1, 90_000)]), at(90_000)).rows, 1);
+    assert_eq!(files::list(directory.path()).expect("lists")[..2], [empty, begun]);
+    assert_eq!(super::found(directory.path(), &crate::history::read::Query::default()).len(), 1);
+}
+
 /// A directory that vanishes is a fault that root meets too; what is lost is counted by the books' own kinds.
 #[test]
 fn rows_that_cannot_be_written_are_counted_and_later_ones_are_written() {

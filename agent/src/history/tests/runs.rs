@@ -93,6 +93,35 @@ fn marks_count_the_records_of_rows_in_the_same_transaction() {
     assert_eq!((found.pins, found.metadata, found.settled), (3, kernel.metadata, expected));
 }
 
+/// A run that is killed before its rings said a word leaves what it found: without it the next one would not know from where
+/// to read, nor what is lost.
+#[test]
+fn a_run_without_a_word_of_its_rings_leaves_what_it_found() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let open = |second: i64| {
+        let continues = Some([0; agent_core::books::LEDGERS]);
+        Store::open(crate::history::Options { continues, ..options(directory.path(), 64 * MIB) }, at(second))
+            .expect("opens")
+    };
+    let kernel = KernelMark { pins: 3, metadata: Place { position: 80, records: 2 }, ..KernelMark::default() };
+    let mut first = open(0);
+    first.mark(Some(Mark { kernel: Some(kernel), ..mark(7) }));
+    assert_eq!(first.write(&shared([flow(1, 1, 5)]), at(6)).lost_rows, 0);
+    drop(first);
+    let mut second = open(10);
+    second.mark(Some(mark(8)));
+    assert_eq!(second.write(&shared([flow(1, 1, 15)]), at(16)).lost_rows, 0);
+    drop(second);
+    let mut third = open(20);
+    let left = third.before().and_then(|before| before.mark).expect("a mark");
+    assert_eq!((left.at, left.kernel.map(|kernel| kernel.metadata)), (mark(7).at, Some(kernel.metadata)));
+    // Its rings speak: from now on that counts.
+    let metadata = Place { position: 160, records: 4 };
+    third.mark(Some(Mark { kernel: Some(KernelMark { metadata, ..kernel }), ..mark(9) }));
+    assert_eq!(third.write(&shared([flow(1, 1, 25)]), at(26)).lost_rows, 0);
+    assert_eq!(third.place(), Some(metadata));
+}
+
 #[test]
 fn a_file_of_the_first_version_is_read_and_written_on() {
     let directory = tempfile::tempdir().expect("a directory");

@@ -13,9 +13,9 @@ use crate::history::History;
 use crate::history::read::Query;
 
 /// Long enough for any disk; tests never wait for it to pass.
-const EVER: Duration = Duration::from_mins(10);
+pub(super) const EVER: Duration = Duration::from_mins(10);
 
-fn run<T>(future: impl Future<Output = T>) -> T {
+pub(super) fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime").block_on(future)
 }
 
