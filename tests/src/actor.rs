@@ -141,6 +141,11 @@ impl Actor {
         self.moved(bytes, &Op::Send { socket: socket.into(), bytes })
     }
 
+    /// See [`Op::SendText`]; for all of it.
+    pub fn send_text(&mut self, socket: &str, text: &str) -> Result<u64> {
+        self.moved(text.len(), &Op::SendText { socket: socket.to_owned(), text: text.to_owned() })
+    }
+
     /// See [`Op::Receive`]; must receive all.
     pub fn receive(&mut self, socket: &str, bytes: usize) -> Result<u64> {
         self.moved(bytes, &Op::Receive { socket: socket.into(), bytes })

@@ -46,7 +46,7 @@ pub enum Op {
     /// Sends datagrams (`segment`: one system call that the kernel cuts into datagrams of that size); to the connected
     /// peer when `to` is `None`; answers [`Moved`].
     SendDatagram { socket: Name, to: Option<SocketAddr>, bytes: usize, segment: Option<u16> },
-    /// Sends one datagram with this text to the connected peer; answers [`Moved`].
+    /// Sends this text to the connected peer, as one datagram or one packet; answers [`Moved`].
     SendText { socket: Name, text: String },
     /// Receives one datagram; answers [`Datagram`].
     ReceiveDatagram { socket: Name },

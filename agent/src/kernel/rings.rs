@@ -246,6 +246,10 @@ impl Reader {
     /// Takes all that replaced programs left, in portions: lifecycle first, for it tells whose the rest is.
     fn drain_left(&mut self) -> Result<(), Closed> {
         let mut left = std::mem::take(&mut self.left);
+        if left.is_empty() {
+            // These rings go on, and what was told of them holds.
+            return Ok(());
+        }
         let names = [RingName::Metadata, RingName::Lifecycle, RingName::Bulk];
         let mut rings: Vec<_> = names.into_iter().zip(&mut left).collect();
         rings.sort_by_key(|(name, _)| *name != RingName::Lifecycle);
