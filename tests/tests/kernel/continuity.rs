@@ -227,7 +227,11 @@ fn killed(kills_max: u32, time: Duration) -> Result<()> {
         "{kills} kills: {connections} connections, {out} and {within} stored, {} records lost; {asked} requests, {told} stored",
         lost("tcp")
     );
-    ensure!(gaps.iter().all(|(cause, lost)| cause == "crashed" && lost.is_some()), "{gaps:?}");
+    // The first agent was stopped: where its start took long, connections that waited for it, older than its probes, end
+    // after it, and what the kernel merges of them while nobody watches counts as lost.
+    let is_known = |(cause, lost): &(String, Lost)| ["crashed", "stopped"].contains(&cause.as_str()) && lost.is_some();
+    ensure!(gaps.iter().all(is_known), "{gaps:?}");
+    ensure!(gaps.iter().filter(|(cause, _)| cause == "stopped").count() <= 1, "{gaps:?}");
     ensure!(out <= connections && within <= connections, "doubled: {out} and {within} of {connections}");
     let missing = 2 * connections - out - within;
     ensure!(missing <= lost("tcp"), "{missing} connections are missing, {} records are known to be lost", lost("tcp"));
