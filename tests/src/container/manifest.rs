@@ -10,6 +10,8 @@ use serde_json::Value;
 
 /// Where the manifest and the configuration are shipped.
 const SHIPPED: &str = "deploy/kustomize/base";
+/// A seccomp profile for those who want a narrower one.
+const PROFILE: &str = "deploy/seccomp/sekisho.json";
 
 /// The agent's container.
 #[derive(Clone, Debug)]
@@ -32,6 +34,8 @@ pub struct Manifest {
     pub grace_s: u64,
     /// Text of the configuration file.
     pub config: String,
+    /// A seccomp profile in place of the runtime's, as a node has it in a file.
+    pub seccomp: Option<Value>,
 }
 
 /// A mount.
@@ -115,7 +119,16 @@ impl Manifest {
             mounts: mounts.collect::<Result<_>>()?,
             grace_s: pod.termination_grace_period_seconds,
             config,
+            seccomp: None,
         })
+    }
+
+    /// The seccomp profile that is shipped beside it.
+    pub fn profile() -> Result<Value> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the package has no parent")?;
+        let path = root.join(PROFILE);
+        let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        serde_json::from_str(&text).with_context(|| format!("read {}", path.display()))
     }
 }
 

@@ -41,7 +41,8 @@ pub(super) struct Places<'a> {
     pub(super) cgroup: &'a str,
 }
 
-/// Changes what containerd made of image and capabilities. Capabilities and seccomp profile are left as it made them.
+/// Changes what containerd made of image and capabilities. Capabilities are left as it made them, and so is the
+/// seccomp profile unless another is wanted.
 pub(super) fn adapt(mut spec: Value, manifest: &Manifest, places: &Places<'_>) -> Result<Value> {
     spec["root"] = json!({ "path": places.root, "readonly": true });
     spec["process"]["user"] = json!({ "uid": manifest.user, "gid": manifest.group });
@@ -64,6 +65,11 @@ pub(super) fn adapt(mut spec: Value, manifest: &Manifest, places: &Places<'_>) -
 
     let linux = &mut spec["linux"];
     linux["cgroupsPath"] = json!(places.cgroup);
+    ensure!(linux["seccomp"].is_object(), "containerd filters no system call");
+    if let Some(profile) = &manifest.seccomp {
+        // A profile in a node's file has the very form of the specification.
+        linux["seccomp"] = profile.clone();
+    }
     linux["resources"]["memory"] = json!({ "limit": manifest.memory_bytes });
     for namespace in linux["namespaces"].as_array_mut().context("no namespaces")? {
         if namespace["type"] == "network" {

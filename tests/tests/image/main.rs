@@ -3,3 +3,4 @@
 mod contents;
 mod privileges;
 mod running;
+mod seccomp;

@@ -36,11 +36,15 @@ pub(super) fn wait_until_ready(task: &Task<'_>, network: &Namespace) -> Result<(
 
 #[test]
 fn under_the_manifest_the_agent_sees_traffic_answers_and_writes_its_data_alone() -> Result<()> {
+    works(&Manifest::shipped()?)
+}
+
+/// It sees traffic, answers, and writes its data alone.
+pub(super) fn works(manifest: &Manifest) -> Result<()> {
     let lab = Lab::new(Wire::Veth)?;
     let (web, caller) = (Pod::new()?, Pod::new()?);
     let containerd = Containerd::start()?;
-    let manifest = Manifest::shipped()?;
-    let mut task = containerd.start_task(&manifest, &lab.client)?;
+    let mut task = containerd.start_task(manifest, &lab.client)?;
     let before = files(task.root())?;
     wait_until_ready(&task, &lab.client)?;
 
@@ -75,7 +79,7 @@ fn under_the_manifest_the_agent_sees_traffic_answers_and_writes_its_data_alone()
     assert_eq!(wrong("checks"), [Value::Null; 0], "degraded under the manifest");
     assert_eq!(wrong("probes"), [Value::Null; 0], "degraded under the manifest");
 
-    only_these_can_be_written(&task, &manifest)?;
+    only_these_can_be_written(&task, manifest)?;
     let pid = task.pid();
     let grace = Duration::from_secs(manifest.grace_s);
     assert_eq!(task.terminate(grace)?, 0, "{}", task.log());
