@@ -8,7 +8,7 @@ use agent_core::finding::Code;
 use serde::Deserialize as _;
 use serde_json::{Map, Value, json};
 
-use super::keys::KEYS;
+use super::key::all;
 use super::{Config, Sources};
 
 /// Keys that depend on where the chart mounts things and whom it lets in. Nobody else may set them there.
@@ -39,7 +39,7 @@ fn is_the_charts(name: &str) -> bool {
 fn schema() -> Value {
     let defaults = serde_json::to_value(Config::default()).expect("a tree");
     let mut schema = closed(Map::new());
-    for key in KEYS.iter().filter(|key| !is_the_charts(key.name)) {
+    for key in all().filter(|key| !is_the_charts(key.name)) {
         let default = key.name.split('.').fold(&defaults, |tree, part| &tree[part]);
         let mut leaf = leaf(key.name, key.allowed, default);
         leaf["description"] = format!("{} Allowed: {}.", key.text, key.allowed).into();
@@ -68,6 +68,9 @@ fn leaf(name: &str, allowed: &str, default: &Value) -> Value {
         "aws.mode" => json!({ "enum": ["auto", "off"] }),
         "findings.cluster_security_groups" => {
             json!({ "type": "array", "items": { "type": "string", "pattern": "^sg-[0-9a-fA-F]+$" } })
+        }
+        "export.kinds" => {
+            json!({ "type": "array", "items": { "enum": ["flow", "metadata", "process", "gap", "finding", "capacity"] } })
         }
         "findings.waivers" => json!({ "type": "array", "maxItems": 1000, "items": waiver() }),
         _ => match default {
@@ -123,6 +126,19 @@ fn load(text: &str) -> Result<Config, String> {
         .map_err(|error| error.to_string())
 }
 
+/// Keys of every part are in the values.
+#[test]
+fn no_key_is_kept_from_the_chart() {
+    let schema = schema();
+    for path in ["/properties/export/properties/otlp/properties/endpoint", "/properties/aws/properties/region"] {
+        assert!(schema.pointer(path).is_some(), "{path}");
+    }
+    for kind in schema["properties"]["export"]["properties"]["kinds"]["items"]["enum"].as_array().expect("kinds") {
+        assert!(is_taken("export.kinds", &json!([kind])), "{kind}");
+    }
+    assert!(!is_taken("export.kinds", &json!(["x"])));
+}
+
 #[test]
 fn the_schema_of_the_chart_is_that_of_the_keys() {
     let path = deploy("values.schema.json");
@@ -141,7 +157,7 @@ fn the_schema_of_the_chart_is_that_of_the_keys() {
 #[test]
 fn the_schema_refuses_what_the_agent_refuses() {
     let mut checked = 0;
-    for key in KEYS.iter().filter(|key| !is_the_charts(key.name)) {
+    for key in all().filter(|key| !is_the_charts(key.name)) {
         let path = format!("/properties/{}", key.name.replace('.', "/properties/"));
         let leaf = schema().pointer(&path).cloned().unwrap_or_else(|| panic!("{} is missing", key.name));
         for value in leaf["enum"].as_array().into_iter().flatten() {
