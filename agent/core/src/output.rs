@@ -295,8 +295,11 @@ impl FlowRow {
             return true;
         }
         let Some(peer) = self.peer.ip.as_deref() else { return false };
-        let is_loopback = || peer.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-        self.peer.class == PeerClass::ClusterPod && (self.local.ip.as_deref() == Some(peer) || is_loopback())
+        let local = self.local.ip.as_deref();
+        // Where connections are turned to a proxy, it has a loopback address, and the pod's own one is the peer's.
+        let is_loopback = |ip: &str| ip.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        let is_inside = || local == Some(peer) || is_loopback(peer) || local.is_some_and(is_loopback);
+        self.peer.class == PeerClass::ClusterPod && is_inside()
     }
 
     /// Whether its connections were turned to a proxy in their own network namespace, who makes others in their place.

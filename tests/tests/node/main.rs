@@ -5,6 +5,7 @@ mod conntrack;
 mod credentials;
 mod handed_over;
 mod hop_limit;
+mod mesh;
 mod papers;
 mod recording;
 mod services;

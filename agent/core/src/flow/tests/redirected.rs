@@ -118,3 +118,17 @@ fn nothing_is_kept_where_nobody_is_redirected() {
     let rows = fold_at(&mut engine, [app(2, 40_000, 12_000), proxy(3, 40_000, 12_001, 15_001)], 21);
     assert_eq!(answered(&rows), [None]);
 }
+
+#[test]
+fn what_the_proxy_accepts_stays_in_the_pod_as_well() {
+    let mut engine = engine();
+    let known = crate::facts::PodFacts { ips: vec![POD.parse().unwrap()], ..pod(1) };
+    feed(&mut engine, [pods([known]), pod_present(1)]);
+    let rows = fold_at(&mut engine, [TcpFact { cgroup_id: pod_cgroup(1), ..proxy(1, 9, 1, 15_001) }], 11);
+    assert_eq!((rows[0].peer.class, rows[0].is_within_pod()), (PeerClass::ClusterPod, true), "{rows:#?}");
+    // From elsewhere it is traffic.
+    let mut far = proxy(2, 9, 1, 15_001);
+    far.ends = ends(POD, 8_080, FAR, 9);
+    let rows = fold_at(&mut engine, [TcpFact { cgroup_id: pod_cgroup(1), ..far }], 21);
+    assert!(!rows[0].is_within_pod(), "{rows:#?}");
+}
