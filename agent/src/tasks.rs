@@ -44,6 +44,7 @@ mod backends;
 mod baseline;
 mod cluster;
 mod collect;
+mod data_dir;
 mod examine;
 mod history;
 mod ledger;
@@ -137,7 +138,7 @@ pub(crate) async fn run(config: Config, options: Options) -> Result<(), Error> {
     let web = web::Web::bind(&config, &node_name).await.map_err(Error::Http)?;
 
     let (sender, inputs) = mpsc::channel(INPUT_BATCHES);
-    warn_of_pins(&config);
+    see_to_directories(&config);
     let probes = kernel::attach(&kernel_options(&config, &cgroup_root)).map_err(Error::Kernel)?;
     let privileges = settle(probes.probes()).await;
 
@@ -328,6 +329,12 @@ async fn settle(probes: &[kernel::ProbeStatus]) -> PrivilegeStatus {
         Ok(held) => PrivilegeStatus { held, failed },
         Err(error) => PrivilegeStatus { held: Vec::new(), failed: failed.or_else(|| Some(error.to_string())) },
     }
+}
+
+/// What the agent keeps is for itself alone, and what it leaves behind is told.
+fn see_to_directories(config: &Config) {
+    data_dir::tighten(&config.data_dir);
+    warn_of_pins(config);
 }
 
 /// Probes that an earlier agent left, and that this one does not take over, cost and tell nobody.

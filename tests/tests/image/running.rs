@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -85,8 +86,11 @@ pub(super) fn works(manifest: &Manifest) -> Result<()> {
     assert_eq!(task.terminate(grace)?, 0, "{}", task.log());
     assert!(!Path::new(&format!("/proc/{pid}")).exists());
     assert_eq!(files(task.root())?, before, "files of the image came or went");
-    let kept = files(&task.host_path(Path::new(DATA)))?;
+    let data = task.host_path(Path::new(DATA));
+    let kept = files(&data)?;
     assert!(!kept.is_empty(), "its data is on the node");
+    // As the kubelet does, the test made it for all to read.
+    assert_eq!(fs::metadata(&data)?.permissions().mode() & 0o777, 0o700, "others may look into its data");
     assert_eq!(files(&task.host_path(Path::new("/run/aws-node")))?, BTreeSet::new());
     Ok(())
 }
