@@ -34,6 +34,7 @@ use crate::output::{AttributionKind, By, GapRow, MetadataRow, Output, ProcessRow
 use crate::peer::NodeAddresses;
 use crate::process::ProcessTable;
 use crate::time::{BootNs, Clock, Moment, WallNs};
+use crate::traffic::Traffic;
 use crate::versions;
 
 /// Length of a fold unless configured otherwise: ten seconds.
@@ -86,6 +87,7 @@ pub struct Engine {
     dns: Dns,
     /// What was counted of DNS until the last fold, and nobody took yet.
     dns_told: DnsTold,
+    traffic: Traffic,
     books: Books,
     /// See [`Engine::told`]; without what is held back here.
     told: Option<Place>,
@@ -139,6 +141,7 @@ impl Engine {
             capacity: Capacity::new(config.capacity),
             dns: Dns::default(),
             dns_told: DnsTold::default(),
+            traffic: Traffic::default(),
             books: Books::default(),
             told: None,
             merged_told: [0; LEDGERS],
@@ -203,6 +206,7 @@ impl Engine {
                 self.clock = Clock::new(boot, wall);
                 self.now = self.now.max(boot);
                 self.totals_at.get_or_insert(self.now);
+                self.traffic.begin(self.clock.wall(self.now));
                 self.put_out_held(false, outputs);
                 self.put_out_starts(outputs);
                 // Before the fold, whose rows ask the rules.
@@ -296,11 +300,12 @@ impl Engine {
         };
         let first = outputs.len();
         let merged = context.books.merged_by_kernel();
-        self.folder.close(self.now, &mut context, outputs);
+        let window = self.folder.close(self.now, &mut context, outputs);
         let mut rows = outputs.split_off(first);
         let now = Moment { boot: self.now, wall: self.clock.wall(self.now) };
         let known = known(&self.cluster, &self.host, &self.ec2, &self.node, &self.capacity, now);
         self.flow_groups.rows(&mut rows, known);
+        self.traffic.fold(&rows, window, self.now);
         let (findings, view) = self.findings();
         findings.fold(&rows, view);
         outputs.extend(rows);
@@ -365,6 +370,7 @@ impl Engine {
     }
 
     fn put_out_request(&mut self, held: Held, outputs: &mut Vec<Output>) {
+        self.traffic.request(&held.row, self.now);
         let (findings, view) = self.findings();
         findings.request(&held.row, held.time, view);
         outputs.push(Output::Metadata(Box::new(held.row)));

@@ -34,6 +34,7 @@ pub mod recording;
 pub mod redact;
 pub mod sg;
 pub mod time;
+pub mod traffic;
 mod versions;
 
 #[cfg(test)]

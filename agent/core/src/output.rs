@@ -137,7 +137,7 @@ pub enum By {
 }
 
 /// A span of wall time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {
     /// First moment.
     pub start: WallNs,

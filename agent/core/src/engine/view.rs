@@ -14,6 +14,7 @@ use crate::flow_groups::audit::{Audit, audit};
 use crate::output::{CapacityRow, Identity};
 use crate::process::ProcessTable;
 use crate::time::Moment;
+use crate::traffic::{TrafficBasis, TrafficRow};
 
 impl Engine {
     /// Where all records ended.
@@ -44,6 +45,11 @@ impl Engine {
     /// Who lives on this node now, silent ones included; an identity comes once for each of its cgroups.
     pub fn living(&self) -> impl Iterator<Item = Identity> {
         self.attribution.living(self.cluster.pods())
+    }
+
+    /// Who sent and received how much, in no order, and what that rests on.
+    pub fn traffic(&self) -> (Vec<TrafficRow>, TrafficBasis) {
+        (self.traffic.rows(self.living(), self.now), self.traffic.basis())
     }
 
     /// What was found.

@@ -54,8 +54,8 @@ struct Shown {
 }
 
 impl Folder {
-    /// Closes the fold at `end` and puts its rows out, in the order of their first records.
-    pub fn close(&mut self, end: BootNs, context: &mut Context<'_>, outputs: &mut Vec<Output>) {
+    /// Closes the fold at `end` and puts its rows out, in the order of their first records. Returns its window.
+    pub fn close(&mut self, end: BootNs, context: &mut Context<'_>, outputs: &mut Vec<Output>) -> Window {
         let start = self.start.replace(end).unwrap_or(end);
         let window = Window { start: context.clock.wall(start), end: context.clock.wall(end) };
         // What the fold took is given back: quiet folds after a busy one are small.
@@ -84,6 +84,7 @@ impl Folder {
             outputs.push(Output::Flow(Box::new(row)));
         }
         self.redirects.begin();
+        window
     }
 }
 
