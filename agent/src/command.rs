@@ -30,6 +30,7 @@ mod replay;
 mod run;
 mod sg;
 mod timeline;
+mod top;
 
 /// Filter of the agent's own log.
 const LOG_VARIABLE: &str = "SEKISHO_LOG";
@@ -52,6 +53,7 @@ enum Command {
     Capacity(capacity::Capacity),
     Check(check::Check),
     Findings(findings::Findings),
+    Top(top::Top),
     Explain(explain::Explain),
     Timeline(timeline::Timeline),
     Readiness(readiness::Readiness),
@@ -111,6 +113,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Capacity(capacity) => capacity.run(),
         Command::Check(check) => check.run(),
         Command::Findings(findings) => findings.run(),
+        Command::Top(top) => top.run(),
         Command::Explain(explain) => explain.run(),
         Command::Timeline(timeline) => timeline.run(),
         Command::Readiness(readiness) => readiness.run(),

@@ -48,6 +48,8 @@ pub(crate) enum Verb {
     SgAudit,
     /// Tokens for the Kubernetes API, and what pods did with them.
     TokenAudit,
+    /// Who sent and received how much, now and since the agent's start.
+    Traffic,
 }
 
 /// A question to the task that owns the Engine.

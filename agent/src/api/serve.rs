@@ -93,7 +93,7 @@ async fn client(stream: UnixStream, sources: &Sources) -> std::io::Result<()> {
         Err(why) => return put(&mut write, &format!("{}\n", lines::json(&Answer::refused(why)))).await,
     };
     match request.verb {
-        Verb::Status | Verb::Findings | Verb::Capacity | Verb::SgAudit | Verb::TokenAudit => {
+        Verb::Status | Verb::Findings | Verb::Capacity | Verb::SgAudit | Verb::TokenAudit | Verb::Traffic => {
             state(request.verb, &mut write, sources).await
         }
         Verb::Observe => {

@@ -3,6 +3,8 @@
 mod plan;
 mod table;
 
+pub(super) use self::table::{Amount, duration, filled, left, shorten};
+
 use agent_core::output::CapacityRow;
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};

@@ -27,12 +27,12 @@ pub(super) struct Findings {
 
 /// The agent's answer, sorted out.
 #[derive(Default)]
-struct Answer {
-    findings: Vec<FindingRow>,
-    doubts: Vec<CannotTellRow>,
+pub(super) struct Answer {
+    pub(super) findings: Vec<FindingRow>,
+    pub(super) doubts: Vec<CannotTellRow>,
     basis: Option<Value>,
     /// Findings that this version cannot read, as those of a newer agent: open, or nobody can tell.
-    unread: usize,
+    pub(super) unread: usize,
 }
 
 impl Findings {
@@ -53,7 +53,7 @@ impl Findings {
 
 impl Answer {
     /// Lines of a kind that this version does not know are left out; what it should know and cannot read is counted.
-    fn read(lines: &[Value]) -> Self {
+    pub(super) fn read(lines: &[Value]) -> Self {
         let mut answer = Self::default();
         for line in lines {
             match line.get("kind").and_then(Value::as_str) {
@@ -154,7 +154,8 @@ fn cannot_tell(out: &mut String, row: &CannotTellRow) -> std::fmt::Result {
     writeln!(out, "  {:<26} {:<32} {}{more}{objects}", row.code.name(), row.why, names.join(", "))
 }
 
-fn whom(subject: &Subject) -> String {
+/// What a finding is about, as people call it.
+pub(super) fn whom(subject: &Subject) -> String {
     let Subject { namespace, workload, pod, uid: _, container: _, service_account: _, policy, peer, resource, scope } =
         subject;
     let name = [workload, policy, pod].into_iter().find(|name| !name.is_empty());

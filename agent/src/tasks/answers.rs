@@ -97,6 +97,13 @@ pub(super) fn tokens(engine: &Engine, node: &str, now: WallNs) -> Vec<String> {
     engine.tokens().iter().map(|row| line("token", row, node, now)).collect()
 }
 
+/// Who sent and received how much, then what that rests on.
+pub(super) fn traffic(engine: &Engine, node: &str, now: WallNs) -> Vec<String> {
+    let (rows, basis) = engine.traffic();
+    let rows = rows.iter().map(|row| line("traffic", row, node, now));
+    rows.chain([line("traffic_basis", &basis, node, now)]).collect()
+}
+
 fn line<T: Serialize>(kind: &'static str, row: &T, node: &str, time: WallNs) -> String {
     lines::json(&Line { schema: SCHEMA, kind, time, node, row })
 }

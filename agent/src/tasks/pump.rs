@@ -390,6 +390,7 @@ impl Pump {
             Verb::Findings => answers::findings(&self.engine, &self.outlets.status.node, self.wall),
             Verb::SgAudit => answers::audit(&self.engine, &self.outlets.status.node, self.wall),
             Verb::TokenAudit => answers::tokens(&self.engine, &self.outlets.status.node, self.wall),
+            Verb::Traffic => answers::traffic(&self.engine, &self.outlets.status.node, self.wall),
             Verb::Observe => Vec::new(),
         }
     }

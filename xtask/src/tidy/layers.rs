@@ -13,13 +13,14 @@ const PARTS: [&str; 10] =
 const ABOVE: [&str; 3] = ["tasks", "command", "main"];
 
 /// Crates of foreign worlds, by prefix, and the part that may name them.
-const FOREIGN: [(&str, &[&str]); 6] = [
+const FOREIGN: [(&str, &[&str]); 7] = [
     ("kernel", &["aya", "libbpf_rs"]),
     ("cluster", &["kube", "k8s_openapi"]),
     ("telemetry", &["prometheus"]),
     ("history", &["redb", "rusqlite", "fjall", "heed", "sled"]),
     ("aws", &["aws_"]),
     ("export", &["opentelemetry", "prost"]),
+    ("command", &["ratatui", "crossterm"]),
 ];
 
 /// Crates that the core may not depend on, by prefix.

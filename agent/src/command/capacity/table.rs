@@ -78,7 +78,7 @@ fn line(text: &mut String, row: &ResourceRow) {
     let limit = if row.limit.is_none() { "-".to_owned() } else { shown(row.limit) };
     let (bar, percent) = match (row.used, row.limit) {
         (Some(used), Some(limit)) if limit > 0 => {
-            let filled = tenths(used, limit);
+            let filled = filled(used, limit, BAR);
             let (full, rest) = ("#".repeat(filled), "-".repeat(usize::try_from(BAR).unwrap_or(0) - filled));
             (format!("{full}{rest}"), format!("{}%", used.saturating_mul(100) / limit))
         }
@@ -100,17 +100,18 @@ fn line(text: &mut String, row: &ResourceRow) {
     );
 }
 
-/// How many characters of the bar are filled: none only for nothing, all only for everything.
-fn tenths(used: u64, limit: u64) -> usize {
+/// How many characters of a bar of so many are filled: none only for nothing, all only for everything.
+pub(in crate::command) fn filled(used: u64, limit: u64, bar: u64) -> usize {
     let filled = match used.min(limit) {
         0 => 0,
-        used if used == limit => BAR,
-        used => (u128::from(used) * u128::from(BAR) / u128::from(limit)).try_into().unwrap_or(BAR).clamp(1, BAR - 1),
+        used if used == limit => bar,
+        used => (u128::from(used) * u128::from(bar) / u128::from(limit)).try_into().unwrap_or(bar).clamp(1, bar - 1),
     };
     usize::try_from(filled).unwrap_or(0)
 }
 
-fn left(row: &ResourceRow) -> String {
+/// When it is used up, in a few characters; empty when it is not, or nobody can tell.
+pub(in crate::command) fn left(row: &ResourceRow) -> String {
     match row.exhaustion_s {
         Exhaustion::NotGrowing | Exhaustion::CannotTell => String::new(),
         Exhaustion::Range { earliest_s, likely_s } => {
@@ -120,7 +121,8 @@ fn left(row: &ResourceRow) -> String {
     }
 }
 
-fn duration(seconds: u64) -> String {
+/// A span in at most five characters.
+pub(in crate::command) fn duration(seconds: u64) -> String {
     match seconds {
         0..120 => format!("{seconds}s"),
         120..7_200 => format!("{}m", seconds / 60),
@@ -130,19 +132,20 @@ fn duration(seconds: u64) -> String {
 }
 
 /// The end of a long name tells more than its middle.
-fn shorten(name: &str, most: usize) -> String {
+pub(in crate::command) fn shorten(name: &str, most: usize) -> String {
     let count = name.chars().count();
     if count <= most {
         return name.to_owned();
     }
-    let half = (most - 1) / 2;
+    let Some(room) = most.checked_sub(1) else { return String::new() };
+    let half = room / 2;
     let (head, tail): (String, String) =
-        (name.chars().take(half).collect(), name.chars().skip(count - (most - 1 - half)).collect());
+        (name.chars().take(half).collect(), name.chars().skip(count - (room - half)).collect());
     format!("{head}…{tail}")
 }
 
 /// An amount in at most seven characters.
-struct Amount(u64, Unit);
+pub(in crate::command) struct Amount(pub(in crate::command) u64, pub(in crate::command) Unit);
 
 impl std::fmt::Display for Amount {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -277,6 +280,7 @@ mod tests {
             assert_eq!(Amount(amount, unit).to_string(), shown);
             assert!(shown.len() <= 7);
         }
+        let tenths = |used, limit| filled(used, limit, 10);
         assert_eq!((tenths(0, 10), tenths(1, 1_000), tenths(999, 1_000), tenths(20, 10)), (0, 1, 9, 10));
         assert_eq!(tenths(u64::MAX - 1, u64::MAX), 9);
     }
