@@ -34,6 +34,7 @@ pub mod rows;
 pub mod scale;
 pub mod usage;
 pub mod tls;
+pub mod screen;
 
 pub use actor::Actor;
 pub use agent::Agent;

@@ -13,3 +13,4 @@ mod forecast;
 mod history;
 mod manifest;
 mod shipping;
+mod top;
