@@ -186,7 +186,7 @@ pub(super) fn runbooks_are_found(tools: &Tools) -> Result<()> {
         let rendered = render(tools, &["--set", IMAGE, "--set", "prometheusRule.enabled=true", "--set", &value])?;
         let links = rendered.lines().filter_map(|line| line.trim().strip_prefix("runbook_url: "));
         let (right, wrong): (Vec<_>, Vec<_>) =
-            links.partition(|link| link.strip_prefix(place).is_some_and(|page| page.ends_with(".md")));
+            links.partition(|link| link.strip_prefix(place).and_then(|page| page.strip_suffix(".md")).is_some());
         ensure!(!right.is_empty() && wrong.is_empty(), "with {value:?} these runbooks are elsewhere: {wrong:?}");
     }
     Ok(())
