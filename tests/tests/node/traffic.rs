@@ -9,7 +9,7 @@ use system_tests::lab::{IMDS_V4, POD_IDENTITY_V4};
 use system_tests::metadata_server::Behaviour;
 use system_tests::node::{NODE_IP, account, policy};
 use system_tests::protocol::Op;
-use system_tests::{MetadataServer, Node, Pod, Wiring};
+use system_tests::{MetadataServer, Node, Pod, Wiring, scale};
 
 /// Long enough for every rule that counts attempts over a span, the longest being a minute.
 const WATCHED: Duration = Duration::from_secs(75);
@@ -122,22 +122,60 @@ fn flows_that_stay_unanswered_are_told_with_their_cause_and_resolve() -> Result<
     Ok(())
 }
 
+/// Requests, processes, DNS messages and flows, each by a pod of its own beside one that keeps within its share.
 #[test]
 fn a_pod_that_makes_more_records_than_its_budget_is_told() -> Result<()> {
     let mut node = Node::new()?;
-    let noisy = node.pod("shop", "noisy", Wiring::Plain)?;
+    let kinds = ["metadata", "processes", "dns", "flows"];
+    let pods = kinds.iter().map(|kind| node.pod("shop", kind, Wiring::Plain)).collect::<Result<Vec<_>>>()?;
     let quiet = node.pod("shop", "quiet", Wiring::Plain)?;
+    for pod in pods.iter().chain([&quiet]) {
+        node.admit(pod)?;
+    }
     let services = MetadataServer::start(&node.network, Behaviour::default())?;
-    let agent = node.agent(json!({ "kernel": { "metadata_ring_bytes": 65_536 } }))?;
+    let outside = Pod::new()?;
+    let mut vpc = node.vpc_actor(&outside)?;
+    let web = vpc.serve_http(Node::vpc_address(8080))?;
+    let mut resolver = node.vpc_actor(&outside)?;
+    let _: Vec<SocketAddr> = resolver.ask(&Op::ServeUdp { address: Node::vpc_address(53), sockets: 1 })?;
+    let agent = node.agent(json!({ "kernel": {
+        "metadata_ring_bytes": 65_536, "lifecycle_ring_bytes": 65_536, "bulk_ring_bytes": 65_536,
+    } }))?;
     let imds = SocketAddr::from((IMDS_V4, 80));
     let payload = "GET /computeMetadata/v1/ HTTP/1.0\r\n\r\n".to_owned();
+    let mut actors = pods.iter().map(system_tests::NodePod::actor).collect::<Result<Vec<_>>>()?;
     // Nobody empties the rings meanwhile.
     agent.pause()?;
-    let _: u64 = noisy.actor()?.ask(&Op::ExchangeMany { server: imds, payload: payload.clone(), times: 500 })?;
+    let _: u64 = actors[0].ask(&Op::ExchangeMany { server: imds, payload: payload.clone(), times: 500 })?;
+    let script = "i=0; while [ $i -lt 500 ]; do /bin/true; i=$((i+1)); done";
+    let mut shell = pods[1].container.command(&pods[1].network, std::path::Path::new("/bin/sh"))?;
+    anyhow::ensure!(shell.args(["-c", script]).status()?.success(), "the flood of processes failed");
+    let _: SocketAddr = actors[2].ask(&Op::UdpConnect { socket: "dns".into(), address: Node::vpc_address(53) })?;
+    for _ in 0..400 {
+        let text = format!("\0\u{1}\u{1}\0\0\u{1}\0\0\0\0\0\0\u{1}a\0\0\u{1}\0\u{1}{}", "\0".repeat(64));
+        let _: serde_json::Value = actors[2].ask(&Op::SendText { socket: "dns".into(), text })?;
+    }
+    actors[3].load_http(web, 500, 1)?;
     agent.resume()?;
     let _: u64 = quiet.actor()?.ask(&Op::ExchangeMany { server: imds, payload, times: 1 })?;
-    agent.wait_for_findings("open", &["record-flood noisy"])?;
+    let texts = ["requests", "processes", "DNS messages", "flows"];
+    let deadline = Instant::now() + scale::deadline();
+    loop {
+        let found = agent.findings()?;
+        let is_told = |pod: &str, what: &str| {
+            let is_it = |text: &str| text.starts_with(&format!("shop/{pod} made more")) && text.contains(what);
+            found.iter().any(|finding| finding.code == "record-flood" && is_it(&finding.text))
+        };
+        assert!(!is_told("quiet", ""), "{found:?}");
+        if kinds.into_iter().zip(texts).all(|(pod, what)| is_told(pod, &format!(" of {what}"))) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "not all floods were told: {found:#?}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
     services.stop()?;
+    vpc.stop_serving()?;
+    resolver.stop_serving()?;
     agent.finish()?;
     Ok(())
 }
