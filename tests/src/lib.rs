@@ -32,9 +32,9 @@ pub mod prometheus;
 pub mod protocol;
 pub mod rows;
 pub mod scale;
-pub mod usage;
-pub mod tls;
 pub mod screen;
+pub mod tls;
+pub mod usage;
 
 pub use actor::Actor;
 pub use agent::Agent;

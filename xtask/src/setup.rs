@@ -67,7 +67,7 @@ struct Item {
 }
 
 /// In the order in which they build on each other.
-const ITEMS: [Item; 13] = [
+const ITEMS: [Item; 14] = [
     Item { name: "packages", missing: debian::missing, install: debian::install },
     Item { name: "library source of the compiler", missing: library::missing, install: library::install },
     Item { name: "standard library for arm64", missing: cross::missing, install: cross::install },

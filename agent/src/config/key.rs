@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::keys::KEYS;
+use super::keys::{self, KEYS};
 use super::{Config, export};
 
 /// One key.
@@ -30,7 +30,7 @@ impl Key {
 
 /// All keys, in the order of the documentation.
 pub(super) fn all() -> impl Iterator<Item = &'static Key> {
-    KEYS.iter().chain(export::KEYS)
+    KEYS.iter().chain(keys::node::KEYS).chain(export::KEYS)
 }
 
 /// The key of that name.
