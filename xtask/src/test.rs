@@ -1,11 +1,11 @@
-//! `cargo xtask test`: everything that must hold, step by step, the cheap before the dear. The first failure ends it.
+//! `cargo xtask test`: everything that must hold, step by step, the cheap before the dear. All failures are told, not the first alone.
 
 use std::env::consts::ARCH;
 use std::fmt::Write as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::process::Privilege;
 use crate::setup::{self, Need};
@@ -55,6 +55,9 @@ const STEPS: [Step; 15] = [
     Step { name: "monitoring", what: "rules, dashboards and Datadog's check at the program", run: monitoring },
 ];
 
+/// Without these nothing else can be tried; what else fails holds up nobody.
+const NEEDED: [&str; 2] = ["setup", "build"];
+
 /// A line of the summary.
 struct Line {
     name: &'static str,
@@ -78,17 +81,19 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         );
         let step_started = Instant::now();
         let result = (step.run)();
-        let failed = result.is_err();
+        let is_over = result.is_err() && NEEDED.contains(&step.name);
+        if let Err(error) = &result {
+            eprintln!("step {} failed: {error:#}", step.name);
+        }
         lines.push(Line { name: step.name, result, took: step_started.elapsed() });
-        if failed {
+        if is_over {
             break;
         }
     }
     eprintln!("\n{}", summary(&lines, chosen.len(), started.elapsed()));
-    match lines.pop() {
-        Some(Line { name, result: Err(error), .. }) => Err(error.context(format!("step {name} failed"))),
-        _ => Ok(()),
-    }
+    let failed: Vec<_> = lines.iter().filter(|line| line.result.is_err()).map(|line| line.name).collect();
+    ensure!(failed.is_empty(), "failed: {}; see above", failed.join(", "));
+    Ok(())
 }
 
 impl Arguments {
@@ -175,7 +180,7 @@ fn build() -> Result<std::path::PathBuf> {
 }
 
 fn unit() -> Result<Outcome> {
-    process::run(process::cargo().args(["test", "--workspace", "--exclude", "system-tests"]))?;
+    process::run(process::cargo().args(["test", "--workspace", "--exclude", "system-tests", "--no-fail-fast"]))?;
     Ok(Outcome::Passed)
 }
 
@@ -239,7 +244,7 @@ fn image() -> Result<Outcome> {
 fn system_tests(targets: &[&str], programs: &[&str]) -> Result<Command> {
     let sekisho = build()?;
     let mut command = process::cargo();
-    command.args(["test", "--package", "system-tests"]).args(targets);
+    command.args(["test", "--package", "system-tests", "--no-fail-fast"]).args(targets);
     command.args(programs.iter().flat_map(|name| ["--test", name]));
     command.args(["--", "--test-threads=1"]).env("SEKISHO_BIN", sekisho);
     match Privilege::detect() {
@@ -267,6 +272,11 @@ mod tests {
 
     fn chosen(arguments: &Arguments) -> Vec<&'static str> {
         STEPS.iter().map(|step| step.name).filter(|name| arguments.chooses(name)).collect()
+    }
+
+    #[test]
+    fn steps_that_others_need_are_steps() {
+        assert!(NEEDED.iter().all(|needed| STEPS.iter().any(|step| step.name == *needed)));
     }
 
     #[test]
