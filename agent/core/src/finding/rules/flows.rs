@@ -347,7 +347,9 @@ impl Flows {
             }
             !goes
         });
-        forgotten.into_iter().for_each(|uid| self.note_forgotten(uid));
+        for uid in forgotten {
+            self.note_forgotten(uid);
+        }
     }
 
     fn note_forgotten(&mut self, uid: Arc<str>) {
