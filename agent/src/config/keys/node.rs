@@ -136,7 +136,7 @@ pub(in crate::config) const KEYS: &[Key] = &[
         name: "kernel.cpu_percent",
         flag: None,
         allowed: "0 to 6400; 0: no budget",
-        text: "The agent's budget of CPU, percent of one processor. Over it for three seconds, it tells one in two, four, … 128 of new connections that came to be; the others are summed up by cgroup, bytes and number exact (`sampled`). Metadata requests, processes, DNS and failures are always told.",
+        text: "The agent's budget of CPU, percent of one processor. Over it for three seconds, it tells one in two, four, … 128 of new connections that came to be, of all cgroups alike, whoever is to blame; the others are summed up by cgroup, bytes and number exact (`sampled`), without peer and process. Metadata requests, processes, DNS and failures are always told.",
         set: |config, text| put(&mut config.kernel.cpu_percent, text),
         get: |config| config.kernel.cpu_percent.to_string(),
     },
