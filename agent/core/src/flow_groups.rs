@@ -135,8 +135,11 @@ impl FlowGroups {
             let Some(Some(pod)) = pods.get(uid) else { continue };
             let asked = match Asked::new(row, uid) {
                 Ok(asked) => asked,
-                Err(why) => {
-                    row.sg = Some(Box::new(answer::row(why.0, why.1)));
+                Err((verdict, why)) => {
+                    if why == SgWhy::RowIncomplete {
+                        self.usage.hidden(row, &scene.unweighed(why, pod).open);
+                    }
+                    row.sg = Some(Box::new(answer::row(verdict, why)));
                     continue;
                 }
             };

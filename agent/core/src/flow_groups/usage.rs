@@ -106,12 +106,7 @@ impl Usage {
             }
         }
         for group in &weighed.open {
-            let key = (group.clone(), *side, transport);
-            if self.open.len() >= MAX_OPEN && !self.open.contains_key(&key) {
-                self.rules_dropped += 1;
-                continue;
-            }
-            self.open.entry(key).or_default().add(row.connections, at);
+            self.opened((group.clone(), *side, transport), row);
         }
         let peer: Arc<str> = match (&row.peer.namespace, &row.peer.pod, &row.peer.ip) {
             (Some(namespace), Some(pod), _) if !namespace.is_empty() => format!("{namespace}/{pod}").into(),
@@ -127,6 +122,33 @@ impl Usage {
             return;
         }
         self.uses.entry(key).or_default().add(row.connections, at);
+    }
+
+    /// A row that sums up flows of many peers and ports: they may have used any rule of these groups.
+    pub(super) fn hidden(&mut self, row: &FlowRow, groups: &[GroupId]) {
+        let sides = match row.direction {
+            "outbound" => &[Side::Egress][..],
+            "inbound" => &[Side::Ingress],
+            _ => &[Side::Egress, Side::Ingress],
+        };
+        let transports = match row.protocol {
+            Some(Protocol::Tcp) => &[Transport::Tcp][..],
+            Some(Protocol::Udp) => &[Transport::Udp],
+            None => &[Transport::Tcp, Transport::Udp],
+        };
+        for group in groups {
+            for (side, transport) in sides.iter().flat_map(|side| transports.iter().map(move |of| (*side, of.name()))) {
+                self.opened((group.clone(), side, transport), row);
+            }
+        }
+    }
+
+    fn opened(&mut self, key: (GroupId, Side, &'static str), row: &FlowRow) {
+        if self.open.len() >= MAX_OPEN && !self.open.contains_key(&key) {
+            self.rules_dropped += 1;
+            return;
+        }
+        self.open.entry(key).or_default().add(row.connections, row.window.end);
     }
 
     /// Forgets what pods did that are forgotten.

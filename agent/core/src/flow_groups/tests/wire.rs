@@ -137,6 +137,27 @@ fn flows_that_cannot_be_told_may_have_used_the_rules_they_fit() {
 }
 
 #[test]
+fn flows_that_were_summed_up_may_have_used_any_rule_of_their_side() {
+    let mut world = World::new(true);
+    world.outbound(1, "10.0.5.5", 5432);
+    let merged = |direction: &'static str| {
+        move |row: &mut FlowRow| {
+            (row.merged, row.direction, row.connections) = (true, direction, 3);
+            (row.protocol, row.service_port, row.peer.ip) = (None, None, None);
+        }
+    };
+    let said = world.again(merged("outbound"));
+    assert_eq!(said.map(|said| said.why), Some(Some(SgWhy::RowIncomplete)));
+    let audit = world.engine.audit();
+    assert_eq!((of(&audit, "sgr-db"), of(&audit, "sgr-web")), ((Some(1), Some(3)), (None, Some(3))));
+    assert_eq!(of(&audit, "sgr-probe"), (None, None), "it lets in");
+    // Walked sockets of which not even the direction is known.
+    world.again(merged("unknown"));
+    let audit = world.engine.audit();
+    assert_eq!((of(&audit, "sgr-web"), of(&audit, "sgr-probe")), ((None, Some(6)), (None, Some(3))));
+}
+
+#[test]
 fn a_rule_that_lets_out_what_the_other_end_drops_was_used() {
     let mut world = World::new(true);
     world.peer("10.0.5.5", &["sg-cache"]);
