@@ -111,6 +111,7 @@ fn help_lists_what_exists_and_nothing_else() {
             "capacity",
             "check",
             "findings",
+            "top",
             "explain",
             "timeline",
             "readiness",
