@@ -28,18 +28,19 @@ const CONTROLLERS: &str = "namespace,serviceaccount,root-ca-cert-publisher,deplo
 
 /// The running programs. Fields are dropped in this order: each before what it speaks to.
 pub(super) struct ControlPlane {
-    controllers: Process,
+    controllers: Option<Process>,
     api_server: Option<Process>,
     etcd: Etcd,
     settings: Settings,
     pub(super) place: Place,
 }
 
-/// What the API server is started with.
+/// What the API server and the controllers are started with.
 struct Settings {
     programs: PathBuf,
     directory: PathBuf,
     arguments: Vec<String>,
+    controllers: Vec<String>,
     admin: Client,
 }
 
@@ -61,6 +62,7 @@ impl ControlPlane {
                 programs: programs.to_owned(),
                 directory: directory.to_owned(),
                 arguments: api_server(server, &authority.certificate, &serving, &tokens, &etcd),
+                controllers: controller_manager(&manager_config, &authority.certificate),
                 admin: Client::new(&kubeconfig)?,
             };
             let process = settings.start_api_server()?;
@@ -69,13 +71,11 @@ impl ControlPlane {
 
         let manager = Credentials::Certificate(manager);
         config::write(&manager_config, server, &authority.certificate, &manager)?;
-        let arguments = controller_manager(&manager_config, &authority.certificate);
-        let log = directory.join("kube-controller-manager.log");
-        let mut controllers = Process::start(&programs.join("kube-controller-manager"), &arguments, &log)?;
+        let mut controllers = settings.start_controllers()?;
         let account = "/api/v1/namespaces/default/serviceaccounts/default";
         controllers.wait_for(READY, || settings.admin.try_get(account).is_ok_and(|answer| answer.status == 200))?;
         let place = Place { server, kubeconfig, authority: authority.certificate, token_key: tokens.key };
-        Ok(Self { controllers, api_server: Some(api_server), etcd, settings, place })
+        Ok(Self { controllers: Some(controllers), api_server: Some(api_server), etcd, settings, place })
     }
 
     /// Does what is asked.
@@ -89,11 +89,16 @@ impl ControlPlane {
             Request::Restart => {
                 ensure!(running.is_none(), "the API server runs");
                 self.api_server = Some(self.settings.start_api_server()?);
+                // The old ones try again after up to a minute once the server went away a few times.
+                if let Some(old) = self.controllers.take() {
+                    old.kill()?;
+                }
+                self.controllers = Some(self.settings.start_controllers()?);
             }
             Request::Compact => self.etcd.compact()?,
             Request::Pids => {
-                let pids: Vec<_> =
-                    running.into_iter().chain([self.etcd.process.pid(), self.controllers.pid()]).collect();
+                let others = [Some(self.etcd.process.pid()), self.controllers.as_ref().map(Process::pid)];
+                let pids: Vec<_> = running.into_iter().chain(others.into_iter().flatten()).collect();
                 return Ok(pids.into());
             }
             Request::Pid => return Ok(running.context("the API server does not run")?.into()),
@@ -108,6 +113,11 @@ impl Settings {
         let mut process = Process::start(&self.programs.join("kube-apiserver"), &self.arguments, &log)?;
         process.wait_for(READY, || self.admin.try_get("/readyz").is_ok_and(|answer| answer.status == 200))?;
         Ok(process)
+    }
+
+    fn start_controllers(&self) -> Result<Process> {
+        let log = self.directory.join("kube-controller-manager.log");
+        Process::start(&self.programs.join("kube-controller-manager"), &self.controllers, &log)
     }
 }
 
