@@ -279,6 +279,8 @@ mod tests {
         let log = Log::default();
         let lines = log.clone();
         let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || lines.clone()).finish();
+        // Where there is one dispatcher alone, a line that another test's thread comes to first is off for all.
+        let _another = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
         let _guard = tracing::subscriber::set_default(subscriber);
         let directory = tempfile::tempdir().unwrap();
         let parent = directory.path().join("data");
